@@ -1,0 +1,73 @@
+"""crdtcache: a distributed cache inside your process. `from crdtcache import Node` is the import for almost everybody.
+
+The public names are resolved on first use. Decision: importing this package loads nothing else, neither trio
+nor asyncio nor msgpack (trio alone takes some 150 ms), opens nothing and starts nothing, so it is safe at
+import time, before a fork, and in a command that ends without touching the cache. The refused alternative,
+plain imports here, would make every script of an application pay for its cache.
+"""
+
+TYPE_CHECKING = False  # type checkers know this name; `from typing import` it would cost milliseconds
+if TYPE_CHECKING:
+    from crdtcache.core.entry import Version
+    from crdtcache.errors import (
+        ConfigError,
+        CrdtCacheError,
+        EncodeError,
+        JoinRefused,
+        KeyTypeError,
+        ValueTooLarge,
+        WouldBlock,
+    )
+    from crdtcache.node import MISSING, Node
+    from crdtcache.tuning import Tuning
+    from crdtcache.values import Unknown, register
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MISSING",
+    "ConfigError",
+    "CrdtCacheError",
+    "EncodeError",
+    "JoinRefused",
+    "KeyTypeError",
+    "Node",
+    "Tuning",
+    "Unknown",
+    "ValueTooLarge",
+    "Version",
+    "WouldBlock",
+    "__version__",
+    "register",
+]
+
+_ROOMS = {
+    "MISSING": "crdtcache.node",
+    "ConfigError": "crdtcache.errors",
+    "CrdtCacheError": "crdtcache.errors",
+    "EncodeError": "crdtcache.errors",
+    "JoinRefused": "crdtcache.errors",
+    "KeyTypeError": "crdtcache.errors",
+    "Node": "crdtcache.node",
+    "Tuning": "crdtcache.tuning",
+    "Unknown": "crdtcache.values",
+    "ValueTooLarge": "crdtcache.errors",
+    "Version": "crdtcache.core.entry",
+    "WouldBlock": "crdtcache.errors",
+    "register": "crdtcache.values",
+}
+
+
+def __getattr__(name: str) -> object:
+    room = _ROOMS.get(name)
+    if room is None:
+        raise AttributeError(f"module 'crdtcache' has no attribute {name!r}")
+    from importlib import import_module
+
+    found = getattr(import_module(room), name)
+    globals()[name] = found  # the next use costs a dict lookup
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
