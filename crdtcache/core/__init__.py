@@ -1,0 +1,69 @@
+"""The protocol, pure: bytes, ints and values in; bytes and events out. No clock, no socket, no thread.
+
+Start with `entry.merge`: an entry is a last-writer-wins register, and merging two replicas keeps the greater
+version of each key. Everything else exists to merge sooner and cheaper. The rules below are the whole
+protocol; the modules that carry them say so. A version is `(stamp, origin)`; *held* means in the store,
+*covered* in the store or in the context.
+
+Offers: whatever arrives is an offer of `(key, entry)`               `lwwmap.LWWMap.offer`
+    O1 held      the same version is held: merge state, lease, value.
+    O2 beaten    a greater version of the key is held: ignore the offer.
+    O3 gone      covered but not held, and live: removed here, or beaten by something since removed. Do not
+                 store it; answer GONE(version), then offer what is held for the key. Whoever is told GONE
+                 forgets exactly that version.
+    O4 take      else store it; but a dead one whose version is covered only where a smaller version is held.
+                 A live one whose lease has passed (D2) is stored dead.
+    O5 after it  its version is covered, and so is the version that it replaced, or that its writer removed
+                 (a dead entry carries it): by being held, by the frontier, by the clear mark, or by a dot.
+
+Context: `frontier[o] = s`: every write of o up to s is accounted for   `context`, `lwwmap.apply_slice`
+    C1  an own write.
+    C2  a slice (o, lo, hi, last, items) with frontier[o] >= lo, applied up to its first item that is parked
+        or rejected. With frontier[o] < lo there is a gap: items are offers, leave dots, and the slice after
+        the frontier is pulled.
+    C3  a complete session: the rows of the peer as of its first message, only for origins whose log could
+        not answer a pull; their log is cut there.                      `replica.Replica._settle`
+    C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
+    No frontier passes local time + max_drift. A dot never extends a frontier.
+
+Ways to go                                                              `lwwmap`
+    D1 delete is a write.
+    D2 expire is computed: reads miss by the own clock; an entry dies, at its own version and with no
+       message, once the slowest clock heard from any member in use agrees. Who has peers and has heard
+       nobody lets nothing die.
+    D3 touch writes the lease: no version, never a revival; absent at the toucher means dead at the base.
+    D4 evict is local: the value goes, the entry stays as a ghost; same digest, nothing sent.
+    D5 clear is one number, the clear mark: what is at or below it is covered, missing, and soon forgotten.
+
+Memory limits
+    E1 eviction never changes the digest.
+    E2 what no other member is known to hold is evicted last.
+    E3 `maxsize` counts live values; `max_bytes` counts values and index.
+    E4 a replica that forgot live entries for want of room is partial: it answers no GONE and is no donor.
+
+Collection: a deleted entry is forgotten when it has been held dead for `min_dead_age` and the low watermark
+(the least frontier here over the origins in use) has reached its stamp. Below the watermark nothing unknown
+can still arrive, and O3 answers for what was forgotten, so nobody else has to agree. An entry dead by expiry
+is forgotten `min_dead_age` after it died, watermark or not.
+
+Invariants that tests and the simulator hold the code to
+    I1  convergence: replicas that can talk end with equal visible maps.
+    I2  equal digests <=> equal visible maps; the incremental tree equals a rebuilt one.
+    I3  no resurrection: no replica whose context covers a delete shows what that delete had seen.
+    I4  nothing newer is lost: the visible value is the greatest version that has left its node.
+    I5  acknowledged means accounted for.
+    I6  covered(w) => held, or beaten by something held, or dominated by a removal that is covered.
+    I7  stamps strictly increase per origin; a lying clock moves nobody beyond true time + max_drift.
+    I8  everything is bounded.
+    I9  traffic: N-1 payload copies a write; an idle cluster says almost nothing; evictions move nothing.
+    I10 nothing is served after its expiry + max_drift by an honest clock, and nothing dies before it.
+    I11 eviction changes no digest.
+    I12 a crashed node is known to be down in bounded time; a healed partition is whole in bounded time.
+    I13 reads are monotonic per replica.
+    I14 every session ends, without ping-pong.
+    I15 neighbouring wire versions satisfy I1 and I2.
+    I16 same inputs, same outputs, whatever PYTHONHASHSEED is.
+
+What of this is not built yet (membership verdicts, the relay tree, compared digests, pruning, chunked and
+fetched values, receipts) is listed in the README under "Not yet".
+"""

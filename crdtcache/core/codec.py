@@ -1,0 +1,329 @@
+"""Messages to frames and back; every length is checked before it is trusted.
+
+A frame is `[monotonic ms of the sender, message, message, ...]` in msgpack, a message `[type, field, ...]`.
+Entries travel as columns (stamps in one `bin`, origins as a table with indices, leases only where they are
+not the entry's own), which costs 10 bytes an entry beside key and value instead of about 60 as rows.
+
+Decision: one door. `decode` takes foreign bytes and either returns messages made of checked types or raises
+`FrameError`; behind it, anything unexpected is a bug of ours. Messages of an unknown type and fields beyond
+the known ones are skipped; an entry never is: a state above those known is kept opaque, and what cannot be
+parsed refuses the whole frame.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgpack
+
+from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value
+from crdtcache.core.messages import (
+    Answered,
+    Busy,
+    Context,
+    End,
+    Gone,
+    Item,
+    MemberRow,
+    Message,
+    Offer,
+    Open,
+    Pull,
+    Ready,
+    Row,
+    Slice,
+    TooOld,
+)
+
+__all__ = ["FrameError", "Limits", "decode", "encode", "frame"]
+
+_TYPES: tuple[type[Any], ...] = (Context, Slice, Pull, TooOld, Open, Ready, Busy, Offer, End, Answered, Gone)
+_CODES = {kind: code for code, kind in enumerate(_TYPES, 1)}
+_EXT_PACKED, _EXT_REMOVED = 1, 2
+_MAX64 = (1 << 64) - 1
+_version = struct.Struct(">QQ")
+_packer = msgpack.Packer(autoreset=True)
+_pack: Callable[[object], bytes] = _packer.pack
+_SCALARS = (str, bytes, int, float, bool, type(None))
+
+
+class FrameError(Exception):
+    """Fault: the sender's. State: nothing of the frame was applied. Do: close the link with this reason."""
+
+
+class Limits:
+    """What a receiver accepts: `key_bytes`, and `inline_bytes`, above which a value is kept as a ghost."""
+
+    __slots__ = ("inline_bytes", "key_bytes")
+
+    def __init__(self, key_bytes: int, inline_bytes: int) -> None:
+        self.key_bytes = key_bytes
+        self.inline_bytes = inline_bytes
+
+
+# ---- encoding -----------------------------------------------------------------------------------------------------
+
+
+def frame(mono_ms: int, messages: Sequence[bytes]) -> bytes:
+    """One frame around messages that `encode` made."""
+    count = len(messages) + 1
+    head = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return b"".join((head, _pack(mono_ms), *messages))
+
+
+def encode(message: Message) -> bytes:
+    """One message; the same bytes can go into the frames of many links."""
+    code = _CODES[message.__class__]
+    if message.__class__ is Slice:
+        return _pack((code, *message[:6], *_encode_items(message.items)))  # type: ignore[union-attr]
+    if message.__class__ is Offer:
+        keys = [key for key, _ in message.entries]  # type: ignore[union-attr]
+        return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))  # type: ignore[union-attr]
+    return _pack((code, *message))
+
+
+def _encode_items(items: list[Item]) -> tuple[object, ...]:
+    # Most items were written once: then first, latest and the version are one stamp, and nothing is said.
+    odd = [
+        (i, item.first, item.latest, item.base_stamp, item.base_origin)
+        for i, item in enumerate(items)
+        if item.base_stamp or item.first != item.latest or item.latest != item.entry[0]
+    ]
+    return [item.key for item in items], _encode_entries([item.entry for item in items]), odd
+
+
+def _encode_entries(entries: list[Entry]) -> tuple[object, ...]:
+    table: dict[int, int] = {}
+    makers, stamps, values = [], array("Q"), []
+    expires, touched, states = array("Q"), [], bytearray()
+    for i, (stamp, origin, touch, toucher, expire, state, value) in enumerate(entries):
+        stamps.append(stamp)
+        makers.append(table.setdefault(origin, len(table)))
+        expires.append(expire)
+        if touch != stamp or toucher != origin:
+            touched.append((i, touch, toucher))
+        states.append(min(state, 255))
+        kind = value.__class__
+        if kind is Packed:
+            value = msgpack.ExtType(_EXT_PACKED, bytes(value))  # type: ignore[arg-type]
+        elif kind is tuple:
+            value = msgpack.ExtType(_EXT_REMOVED, _version.pack(*value))  # type: ignore[misc]
+        values.append(value)
+    return (
+        list(table),
+        None if len(table) < 2 else bytes(makers) if len(table) < 256 else makers,
+        _column(stamps),
+        _column(expires) if any(expires) else None,
+        touched or None,
+        bytes(states) if any(states) else None,
+        values,
+    )
+
+
+def _column(numbers: array[int]) -> bytes:
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+# ---- decoding -----------------------------------------------------------------------------------------------------
+
+
+def decode(data: bytes, limits: Limits) -> tuple[int, list[Message], int]:
+    """(sender's monotonic ms, messages, messages of unknown types skipped). Raises `FrameError` only.
+
+    `data` is bounded by the link; msgpack never allocates more than a small multiple of it, because every
+    length is compared with the bytes that are left before anything is made.
+    """
+    try:
+        parts = msgpack.unpackb(
+            data,
+            use_list=False,
+            raw=False,
+            strict_map_key=True,
+            max_map_len=0,
+            ext_hook=_extension,
+            max_ext_len=len(data),
+        )
+    except FrameError:
+        raise
+    except Exception as error:  # msgpack raises a dozen kinds
+        raise FrameError(f"not msgpack: {type(error).__name__}: {error}"[:200]) from None
+    if parts.__class__ is not tuple or not parts:
+        raise FrameError("a frame is a list that begins with a time")
+    mono_ms = _number(parts[0])
+    messages: list[Message] = []
+    skipped = 0
+    for part in parts[1:]:
+        if part.__class__ is not tuple or not part or part[0].__class__ is not int:
+            raise FrameError("a message is a list that begins with its type")
+        parse = _PARSERS.get(part[0])
+        if parse is None:
+            skipped += 1
+            continue
+        try:
+            messages.append(parse(part, limits))
+        except (IndexError, ValueError, TypeError) as error:
+            raise FrameError(f"message {part[0]}: {error}"[:200]) from None
+    return mono_ms, messages, skipped
+
+
+def _extension(code: int, content: bytes) -> Value:
+    if code == _EXT_PACKED:
+        return Packed(content)
+    if code == _EXT_REMOVED and len(content) == 16:
+        return _version.unpack(content)  # type: ignore[return-value]
+    raise FrameError(f"extension {code} of {len(content)} bytes")
+
+
+def _number(value: object, most: int = _MAX64) -> int:
+    if value.__class__ is not int or not 0 <= value <= most:  # type: ignore[operator]
+        raise FrameError(f"{str(value)[:40]!r} where a number of 0..{most} is due")
+    return value  # type: ignore[return-value]
+
+
+def _text(value: object) -> str:
+    if value.__class__ is not str or len(value) > 255:  # type: ignore[arg-type]
+        raise FrameError("a name is a str of at most 255 characters")
+    return value  # type: ignore[return-value]
+
+
+def _tuple(value: object) -> tuple[Any, ...]:
+    if value.__class__ is not tuple:
+        raise FrameError(f"a {type(value).__name__} where a list is due")
+    return value  # type: ignore[return-value]
+
+
+def _pair(value: object) -> tuple[int, int]:
+    stamp, origin = _tuple(value)
+    return _number(stamp), _number(origin)
+
+
+def _rows(value: object) -> list[Row]:
+    rows = [Row(_number(o), _number(last), _number(now)) for o, last, now, *_ in _tuple(value)]
+    for row in rows:
+        if row.last > row.now:
+            raise FrameError("a row whose last write lies after its now")
+    return rows
+
+
+def _key(key: object, limits: Limits, depth: int = 0) -> Key:
+    kind = key.__class__
+    if kind is str or kind is bytes:
+        if len(key) > limits.key_bytes:  # type: ignore[arg-type]
+            raise FrameError(f"a key of {len(key)} bytes, the limit is {limits.key_bytes}")  # type: ignore[arg-type]
+        return key  # type: ignore[return-value]
+    if kind is int:
+        return key  # type: ignore[return-value]
+    if kind is not tuple or depth > 4 or len(key) > limits.key_bytes:  # type: ignore[arg-type]
+        raise FrameError(f"a {kind.__name__} as a key")
+    for part in key:  # type: ignore[attr-defined]
+        _key(part, limits, depth + 1)
+    return key  # type: ignore[return-value]
+
+
+def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, Entry]]:
+    table, makers, stamps, expires, touched, states, values, *_ = _tuple(columns)
+    names = [_key(key, limits) for key in _tuple(keys)]
+    count = len(names)
+    origins = [_number(origin) for origin in _tuple(table)]
+    if makers is None:
+        makers = bytes(count)
+    if not (len(makers) == len(_tuple(values)) == count) or (count and not origins):
+        raise FrameError("columns of different lengths")
+    versions = _numbers(stamps, count)
+    ends = _numbers(expires, count) if expires is not None else None
+    if states is not None and (states.__class__ is not bytes or len(states) != count):
+        raise FrameError("a state column of the wrong length")
+    leases = {i: (_number(touch), _number(toucher)) for i, touch, toucher in _tuple(touched)} if touched else {}
+    entries: list[tuple[Key, Entry]] = []
+    for i, key in enumerate(names):
+        stamp, origin, value = versions[i], origins[_number(makers[i])], values[i]
+        touch, toucher = leases.get(i, (stamp, origin)) if leases else (stamp, origin)
+        state = states[i] if states is not None else LIVE
+        kind = value.__class__
+        if kind is tuple:
+            if state != DEAD or len(value) != 2:
+                raise FrameError("a list as a value")
+        elif kind is not Packed and kind not in _SCALARS:
+            raise FrameError(f"a {kind.__name__} as a value")
+        elif state == DEAD or state == GHOST:
+            value = None
+        elif (kind is str or kind is bytes or kind is Packed) and len(value) > limits.inline_bytes and state == LIVE:
+            state, value = GHOST, None  # more than this replica keeps: its version counts all the same
+        entries.append((key, (stamp, origin, touch, toucher, ends[i] if ends is not None else 0, state, value)))
+    return entries
+
+
+def _numbers(column: object, count: int) -> array[int]:
+    if column.__class__ is not bytes or len(column) != 8 * count:  # type: ignore[arg-type]
+        raise FrameError(f"a column that is not {count} numbers")
+    numbers = array("Q", column)  # type: ignore[arg-type]
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
+    _, origin, lo, hi, last, mark, clears, keys, columns, odd, *_ = part
+    origin, lo, hi = _number(origin), _number(lo), _number(hi)
+    if lo > hi:
+        raise FrameError("a slice that ends before it begins")
+    stamps = tuple(_number(stamp) for stamp in _tuple(clears))
+    if any(not lo < stamp <= hi for stamp in stamps) or sorted(stamps) != list(stamps):
+        raise FrameError("a clear outside its slice")
+    entries = _entries(keys, columns, limits)
+    noted = {i: rest for i, *rest in _tuple(odd)}
+    items = []
+    for i, (key, entry) in enumerate(entries):
+        if i in noted:
+            first, latest, base_stamp, base_origin = (_number(number) for number in noted[i])
+        else:
+            first = latest = entry[0]
+            base_stamp = base_origin = 0
+        if not lo < first <= latest <= hi:
+            raise FrameError("an item outside its slice")
+        items.append(Item(first, latest, base_stamp, base_origin, key, entry))
+    return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items)
+
+
+def _parse_context(part: tuple[Any, ...], limits: Limits) -> Context:
+    members = [
+        MemberRow(_number(o), _number(generation), *map(_text, rest[:4])) for o, generation, *rest in _tuple(part[4])
+    ]
+    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members)
+
+
+def _parse_gone(part: tuple[Any, ...], limits: Limits) -> Gone:
+    return Gone([(_key(key, limits), _number(stamp), _number(origin)) for key, stamp, origin in _tuple(part[1])])
+
+
+def _parse_offer(part: tuple[Any, ...], limits: Limits) -> Offer:
+    return Offer(_number(part[1]), _number(part[2]), _entries(part[3], part[4], limits))
+
+
+def _parse_open(part: tuple[Any, ...], limits: Limits) -> Open:
+    return Open(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
+
+
+def _parse_ready(part: tuple[Any, ...], limits: Limits) -> Ready:
+    return Ready(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
+
+
+_PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
+    _CODES[Context]: _parse_context,
+    _CODES[Slice]: _parse_slice,
+    _CODES[Offer]: _parse_offer,
+    _CODES[Open]: _parse_open,
+    _CODES[Ready]: _parse_ready,
+    _CODES[Gone]: _parse_gone,
+    _CODES[Pull]: lambda part, _: Pull(_number(part[1]), _number(part[2])),
+    _CODES[TooOld]: lambda part, _: TooOld(_number(part[1]), _number(part[2])),
+    _CODES[Busy]: lambda part, _: Busy(_number(part[1]), _number(part[2], 3_600_000)),
+    _CODES[End]: lambda part, _: End(_number(part[1]), _number(part[2])),
+    _CODES[Answered]: lambda part, _: Answered(_number(part[1]), _number(part[2]), part[3] is True),
+}

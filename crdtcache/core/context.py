@@ -1,0 +1,96 @@
+"""What this replica has accounted for: a frontier per origin, and dots for single versions beyond it.
+
+`frontier[o] = s` says that every write of `o` up to `s` is held here, or beaten by something held, or
+removed by something accounted for. That one structure buys an exact in-sync test, gap repair in one round
+trip, "known dead" without tombstones, and their collection.
+
+Decision: a frontier moves only by C1..C4 (see `crdtcache.core`), never because single versions happen to
+touch it. The refused alternative, a version vector that absorbs its dots, once lost a write in a model of
+this design: a frontier that grows without its log being complete promises slices it cannot make.
+"""
+
+from __future__ import annotations
+
+from crdtcache.core.messages import Row
+
+__all__ = ["Context"]
+
+
+class Context:
+    """`frontier`, `last`, dots and the `clear_mark` of one replica."""
+
+    __slots__ = ("_cap", "_dots", "clear_mark", "frontier", "last")
+
+    def __init__(self, dots_per_origin: int) -> None:
+        self.frontier: dict[int, int] = {}
+        self.last: dict[int, int] = {}
+        self.clear_mark: tuple[int, int] = (0, 0)
+        self._dots: dict[int, dict[int, None]] = {}
+        self._cap = dots_per_origin
+
+    def covers(self, stamp: int, origin: int) -> bool:
+        """Whether the version is accounted for by the context alone, held or not."""
+        if stamp <= self.frontier.get(origin, 0) or (stamp, origin) <= self.clear_mark:
+            return True
+        dots = self._dots.get(origin)
+        return dots is not None and stamp in dots
+
+    def has_room(self, stamp: int, origin: int) -> bool:
+        """Whether `leave_dot` would stay within the cap of `origin`."""
+        return self.covers(stamp, origin) or len(self._dots.get(origin, ())) < self._cap
+
+    def leave_dot(self, stamp: int, origin: int) -> None:
+        """Cover one version, by a dot where the frontier does not reach it."""
+        if not self.covers(stamp, origin):
+            self._dots.setdefault(origin, {})[stamp] = None
+
+    def advance(self, origin: int, to: int) -> None:
+        """Raise the frontier of `origin`; the dots that it passes are no longer needed."""
+        if to <= self.frontier.get(origin, 0):
+            return
+        self.frontier[origin] = to
+        dots = self._dots.get(origin)
+        if dots:
+            beyond = {stamp: None for stamp in dots if stamp > to}
+            if beyond:
+                self._dots[origin] = beyond
+            else:
+                del self._dots[origin]
+
+    def note_last(self, origin: int, last: int) -> None:
+        """Raise the last write of `origin`, only as far as its frontier reaches (design section 5, C4)."""
+        last = min(last, self.frontier.get(origin, 0))
+        if last > self.last.get(origin, 0):
+            self.last[origin] = last
+
+    def apply_row(self, row: Row, limit: int) -> bool:
+        """C4: take over `now` where nothing was missed. Returns whether the frontier reaches `row.last`.
+
+        `limit` is the greatest stamp the drift guard accepts; no frontier passes it.
+        """
+        frontier = self.frontier.get(row.origin, 0)
+        if frontier < row.last:
+            return False
+        now = min(row.now, limit)
+        if now > frontier:
+            self.advance(row.origin, now)
+        self.note_last(row.origin, row.last)
+        return True
+
+    def rows(self) -> list[Row]:
+        """One row per known origin: what this replica may promise about it."""
+        last = self.last
+        return [Row(origin, last.get(origin, 0), now) for origin, now in self.frontier.items()]
+
+    def dot_count(self) -> int:
+        """Dots in all: bounded by the cap times the origins that have a gap."""
+        return sum(map(len, self._dots.values()))
+
+    def check(self, own: int) -> None:
+        """AssertionError unless every dot lies beyond its frontier and no `last` does."""
+        for origin, dots in self._dots.items():
+            assert dots, f"empty dots of {origin:016x}"
+            assert min(dots) > self.frontier.get(origin, 0), f"a dot of {origin:016x} within its frontier"
+            assert origin != own, "an own write beyond the own frontier"
+        for origin, last in self.last.items():
+            assert last <= self.frontier[origin], f"last of {origin:016x} beyond its frontier"

@@ -1,0 +1,115 @@
+"""The recent writes of each origin as `(stamp, key, base)`, and the part of them after a stamp.
+
+Records of an origin are complete on `(floor, frontier]`. `base` is None for a write and the touched version
+for a touch; a clear is a record without a key. A slice carries state, never history: ten overwrites of one
+key travel once, as the entry held now.
+
+Decision: columns of references instead of record objects (16 bytes a record instead of about 90), one cap
+for all origins together, oldest first. The refused alternative is a queue per peer: there a slow peer costs
+memory; here it costs a cursor.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+from crdtcache.core.entry import Key
+
+__all__ = ["Log", "Record"]
+
+Record = tuple[int, "Key | None", "tuple[int, int] | None"]
+
+
+class _Column:
+    __slots__ = ("bases", "floor", "keys", "stamps")
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        self.keys: list[Key | None] = []
+        self.bases: dict[int, tuple[int, int]] = {}
+        self.floor = 0
+
+    def drop(self, count: int) -> None:
+        if self.bases:
+            for stamp in self.stamps[:count]:
+                self.bases.pop(stamp, None)
+        self.floor = max(self.floor, self.stamps[count - 1])
+        del self.stamps[:count]
+        del self.keys[:count]
+
+
+class Log:
+    """The logs of all origins, `cap` records together."""
+
+    __slots__ = ("_cap", "_columns", "count")
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._columns: dict[int, _Column] = {}
+        self.count = 0
+
+    def floor(self, origin: int) -> int:
+        """Slices of `origin` can be made from this stamp on."""
+        column = self._columns.get(origin)
+        return column.floor if column is not None else 0
+
+    def append(self, origin: int, stamp: int, key: Key | None, base: tuple[int, int] | None = None) -> None:
+        """Log one write, touch or (without a key) clear; `stamp` is above all logged of `origin`."""
+        column = self._columns.get(origin)
+        if column is None:
+            column = self._columns[origin] = _Column()
+        column.stamps.append(stamp)
+        column.keys.append(key)
+        if base is not None:
+            column.bases[stamp] = base
+        self.count += 1
+        if self.count > self._cap:
+            self._trim()
+
+    def extend(self, origin: int, records: Iterable[Record]) -> None:
+        """Log what a slice brought: sorted by stamp, all above what is logged of `origin`."""
+        for stamp, key, base in records:
+            self.append(origin, stamp, key, base)
+
+    def after(self, origin: int, lo: int) -> Iterator[Record]:
+        """The records of `origin` above `lo`, in order. The caller has checked `lo >= floor(origin)`."""
+        column = self._columns.get(origin)
+        if column is None:
+            return
+        stamps, keys, bases = column.stamps, column.keys, column.bases
+        for i in range(bisect_right(stamps, lo), len(stamps)):
+            stamp = stamps[i]
+            yield stamp, keys[i], bases.get(stamp) if bases else None
+
+    def cut(self, origin: int, floor: int) -> None:
+        """Forget the records of `origin` up to `floor`: slices below it are answered TOO_OLD."""
+        column = self._columns.get(origin)
+        if column is None:
+            column = self._columns[origin] = _Column()
+        count = bisect_right(column.stamps, floor)
+        if count:
+            column.drop(count)
+            self.count -= count
+        column.floor = max(column.floor, floor)
+
+    def _trim(self) -> None:
+        """Drop the oldest sixteenth, whoever wrote it."""
+        excess = max(1, self.count - self._cap + self._cap // 16)
+        while excess > 0:
+            heads = sorted((c.stamps[0], o) for o, c in self._columns.items() if c.stamps)
+            column = self._columns[heads[0][1]]
+            upto = bisect_right(column.stamps, heads[1][0]) if len(heads) > 1 else len(column.stamps)
+            count = min(excess, max(1, upto))
+            column.drop(count)
+            self.count -= count
+            excess -= count
+
+    def check(self) -> None:
+        """AssertionError unless stamps ascend above the floor and the count is right."""
+        assert self.count == sum(len(c.stamps) for c in self._columns.values()) <= self._cap
+        for origin, column in self._columns.items():
+            assert len(column.stamps) == len(column.keys)
+            ascending = all(a < b for a, b in zip(column.stamps, column.stamps[1:], strict=False))
+            assert ascending, f"the log of {origin:016x} is out of order"
+            assert not column.stamps or column.stamps[0] > column.floor

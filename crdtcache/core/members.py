@@ -1,0 +1,159 @@
+"""Who has been met, who is connected, and which addresses are worth a call.
+
+A member is known by its origin, never by its address. One that is not connected is called at the address it
+advertised; seeds are called until the member behind them is connected. Nothing is elected: of two members
+that call each other at once, the link whose dialler has the smaller origin stays.
+
+Decision: the policy of dialling is here, in the core, and only names and sockets are outside, so that the
+simulator runs the very same policy. Source: DESIGN section 12.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from crdtcache.core.messages import Hello, MemberRow
+from crdtcache.tuning import Tuning
+
+__all__ = ["Member", "Members"]
+
+_MS = 1_000_000
+_MOST_MEMBERS = 10_000
+
+
+@dataclass(slots=True)
+class Member:
+    """One member: what it said of itself, its link if connected, its clock as last heard."""
+
+    row: MemberRow
+    link: int | None = None
+    down_ns: int = 0  # since when it is not connected
+    clock_ms: int = 0  # its wall clock when last heard, 0: never
+    heard_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Address:
+    due_ns: int
+    failures: int = 0
+    first_failure_ns: int = 0
+    calling_ns: int = 0  # since when a call is under way, 0: none
+    origin: int = 0  # who answered there
+    seed: bool = False
+    own: bool = False  # it turned out to be this replica
+
+
+@dataclass(slots=True)
+class Members:
+    """All members but this one, and the address book."""
+
+    origin: int
+    tuning: Tuning
+    rng: random.Random
+    known: dict[int, Member] = field(default_factory=dict)
+    addresses: dict[str, _Address] = field(default_factory=dict)
+
+    def learn_seeds(self, seeds: list[str], now_ns: int) -> None:
+        """The resolved seeds, in place of those before; they are called at once."""
+        for address in self.addresses.values():
+            address.seed = False
+        for seed in seeds:
+            self.addresses.setdefault(seed, _Address(now_ns)).seed = True
+
+    def learn(self, row: MemberRow, now_ns: int) -> None:
+        """Somebody has met this member; call it soon, the greater origin a little later than the smaller."""
+        if row.origin == self.origin or row.origin in self.known or len(self.known) >= _MOST_MEMBERS:
+            return
+        self.known[row.origin] = Member(row, down_ns=now_ns)
+        if row.advertise and row.advertise not in self.addresses:
+            wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
+            self.addresses[row.advertise] = _Address(now_ns + wait)
+
+    def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
+        """A link to this member is up."""
+        row = MemberRow(hello.origin, hello.generation, hello.name, hello.region, hello.zone, hello.advertise)
+        member = self.known.setdefault(hello.origin, Member(row))
+        member.row, member.link = row, link
+        self.heard(member, hello.clock_ms, now_ns)
+        for address in (dialed, hello.advertise):
+            if address:
+                entry = self.addresses.setdefault(address, _Address(now_ns))
+                entry.origin, entry.failures, entry.calling_ns, entry.own = hello.origin, 0, 0, False
+        return member
+
+    def down(self, member: Member, now_ns: int) -> None:
+        """Its last link is gone: call it again, with jitter so that a cluster does not call as one."""
+        member.link, member.down_ns = None, now_ns
+        for entry in self.addresses.values():
+            if entry.origin == member.row.origin:
+                entry.due_ns = now_ns + round(self.rng.uniform(0.02, 0.1) * self.tuning.redial_ms * _MS)
+
+    def heard(self, member: Member, clock_ms: int, now_ns: int) -> None:
+        """Note the wall clock that a member sent."""
+        member.clock_ms, member.heard_ns = clock_ms, now_ns
+
+    def failed(self, address: str, now_ns: int, *, own: bool = False) -> None:
+        """A call went wrong: back off to `redial_ms`, after `redial_patience_ms` to `redial_slow_ms`."""
+        entry = self.addresses.get(address)
+        if entry is None:
+            return
+        entry.calling_ns, entry.own = 0, own
+        if not entry.failures:
+            entry.first_failure_ns = now_ns
+        entry.failures += 1
+        tuning = self.tuning
+        cap = tuning.redial_ms
+        if now_ns - entry.first_failure_ns > tuning.redial_patience_ms * _MS:
+            cap = tuning.redial_slow_ms
+        wait = min(cap, cap * 2 ** min(entry.failures, 10) // 32)
+        entry.due_ns = now_ns + round(wait * self.rng.uniform(0.5, 1.0) * _MS)
+
+    def calls(self, now_ns: int) -> list[str]:
+        """The addresses to call now; each is then under way until `up` or `failed`."""
+        due = []
+        for text, entry in self.addresses.items():
+            if self._wanted(entry) and max(entry.due_ns, self._call_ends(entry)) <= now_ns:
+                entry.calling_ns = now_ns
+                due.append(text)
+        return due
+
+    def next_call_ns(self) -> int | None:
+        """When the next address is due."""
+        times = [max(e.due_ns, self._call_ends(e)) for e in self.addresses.values() if self._wanted(e)]
+        return min(times) if times else None
+
+    def _call_ends(self, entry: _Address) -> int:
+        # A driver that forgot to report is not waited for longer than any call can take.
+        return entry.calling_ns + 10 * self.tuning.dial_timeout_ms * _MS if entry.calling_ns else 0
+
+    def _wanted(self, entry: _Address) -> bool:
+        if entry.own:
+            return False
+        member = self.known.get(entry.origin)
+        if member is not None:
+            return member.link is None and (entry.seed or not self.succeeded(member))
+        return True
+
+    def succeeded(self, member: Member) -> bool:
+        """Whether a later process has taken this one's name: then it is gone for good."""
+        row = member.row
+        return any(o.row.name == row.name and o.row.generation > row.generation for o in self.known.values())
+
+    def in_use(self, now_ns: int) -> list[Member]:
+        """Members connected, or gone for less than `gc_hold_ms`, and not succeeded (design section 7)."""
+        hold = self.tuning.gc_hold_ms * _MS
+        latest: dict[str, int] = {}
+        for member in self.known.values():
+            row = member.row
+            latest[row.name] = max(latest.get(row.name, 0), row.generation)
+        return [
+            member
+            for member in self.known.values()
+            if (member.link is not None or now_ns - member.down_ns < hold)
+            and member.row.generation == latest[member.row.name]
+        ]
+
+    def rows(self) -> list[MemberRow]:
+        """The connected members, for others to meet."""
+        return [member.row for member in self.known.values() if member.link is not None and member.row.advertise]

@@ -1,0 +1,866 @@
+"""Routes messages to the rooms of the core; one object, no clock, no socket, one deadline.
+
+A driver hands in frames and readings of its clocks, and asks for frames (`poll`), effects (`take_events`) and
+the time of the next `advance`. Frames are made when a link can take them, from the link's cursor to the head:
+a slow peer costs a cursor, not a queue. Whatever bytes arrive, `receive` raises nothing: it marks the link
+broken and leaves the state as it was.
+
+Decision: pull, not push, between core and driver (the contract of design section 13). With callbacks or
+per-peer queues the order of effects would depend on the transport, and a test could not read it.
+
+This file is over 400 lines because every message's handler stands here, each a few lines: the alternative, a
+handler class per conversation, would reach into this one's links and timers through private names.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import NamedTuple
+
+from crdtcache.core.clock import Guard, Reading, stamp_ms
+from crdtcache.core.codec import FrameError, Limits, decode, encode, frame
+from crdtcache.core.digest import DIGEST_VERSION
+from crdtcache.core.entry import DEAD, Entry, Key, Value, Version
+from crdtcache.core.lwwmap import UNSETTLED, LWWMap, Verdict
+from crdtcache.core.members import Member, Members
+from crdtcache.core.messages import (
+    Answered,
+    Busy,
+    Context,
+    End,
+    Gone,
+    Hello,
+    Message,
+    Offer,
+    Open,
+    Pull,
+    Ready,
+    Row,
+    Slice,
+    TooOld,
+)
+from crdtcache.core.outcome import Dial, Event, LinkBroken, Note, PeerDown, PeerUp
+from crdtcache.core.session import Session
+from crdtcache.core.store import Store
+from crdtcache.tuning import Tuning
+
+__all__ = ["WIRE_MAX", "WIRE_MIN", "Peer", "Replica"]
+
+WIRE_MIN = WIRE_MAX = 1
+_MS = 1_000_000
+_MOST_ROWS = 2_000
+
+
+class Peer(NamedTuple):
+    """A member as this replica sees it. `lag_ms`: how far what is accounted for of it lies behind its clock."""
+
+    name: str
+    region: str
+    zone: str
+    origin: int
+    generation: int
+    address: str
+    connected: bool
+    lag_ms: int | None
+
+
+class _Link:
+    """One connection to a member: its cursors, what waits to be sent, and when it was last heard."""
+
+    __slots__ = (
+        "age_ms",
+        "control",
+        "cursors",
+        "heard_ns",
+        "hello",
+        "number",
+        "our_dial",
+        "retry_ns",
+        "rows",
+        "sent_ns",
+        "session",
+        "start_ns",
+        "told_ns",
+        "too_old",
+    )
+
+    def __init__(self, number: int, hello: Hello, now_ns: int, *, our_dial: bool) -> None:
+        self.number = number
+        self.hello = hello
+        self.our_dial = our_dial
+        self.start_ns = self.heard_ns = self.sent_ns = now_ns
+        self.told_ns = 0  # when a context message was last sent
+        self.age_ms: int | None = None  # the least (our ms - its ms) of a frame seen on this link
+        self.control: deque[bytes] = deque()
+        self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
+        self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
+        self.too_old: dict[int, None] = {}  # origins that the peer could not slice for us
+        self.session: Session | None = None
+        self.retry_ns = 0  # no OPEN before this
+
+
+class _Want:
+    """A gap in an origin: pulled when due, from whoever can fill it."""
+
+    __slots__ = ("asked", "asked_ns", "due_ns", "target")
+
+    def __init__(self, target: int, due_ns: int) -> None:
+        self.target = target
+        self.due_ns = due_ns
+        self.asked: int | None = None  # the link of the pull in flight
+        self.asked_ns = 0
+
+
+class Replica:
+    """One participant of the protocol. Not thread-safe: callers hold one lock around every call.
+
+    `origin`: 64 random bits, never reused. `generation`: process start, Unix ms. `rng` decides whom to tell
+    and when, nothing about data. `seed` is the digest's, the same in the whole cluster. `seeded` says that
+    peers were configured, so that nothing dies of expiry before one of them was heard (D2).
+    """
+
+    def __init__(
+        self,
+        *,
+        origin: int,
+        name: str,
+        cluster: str,
+        generation: int,
+        rng: random.Random,
+        reading: Reading,
+        region: str = "default",
+        zone: str = "",
+        advertise: str = "",
+        seed: int = 0,
+        tuning: Tuning | None = None,
+        maxsize: int | None = 100_000,
+        max_bytes: int | None = 256_000_000,
+        seeded: bool = False,
+    ) -> None:
+        self.origin = origin
+        self.name = name
+        self.cluster = cluster
+        self.generation = generation
+        self.region = region
+        self.zone = zone
+        self.advertise = advertise
+        self.tuning = tuning if tuning is not None else Tuning()
+        self.seeded = seeded
+        self.map = LWWMap(origin, self.tuning, Store(maxsize, max_bytes), seed)
+        self.store = self.map.store
+        self.members = Members(origin, self.tuning, rng)
+        self._rng = rng
+        self._limits = Limits(self.tuning.key_bytes, self.tuning.inline_bytes)
+        self._links: dict[int, _Link] = {}
+        self._wants: dict[int, _Want] = {}
+        self._events: list[Event] = []
+        self._sessions = 0
+        self._context_ns = reading.mono_ns
+        self._collect_ns = reading.mono_ns
+        self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
+        self._expected_ns = 0  # when advance() was due, to see a stall of this process
+        self._slice: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)  # (origin, lo, frontier, bytes, hi)
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+
+    # ---- local operations: memory only ----------------------------------------------------------------------------
+
+    @property
+    def listening(self) -> bool:
+        """Whether changes become events; False until somebody subscribes."""
+        return self.map.listening
+
+    @listening.setter
+    def listening(self, value: bool) -> None:
+        self.map.listening = value
+
+    def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> Version:
+        """Write `value`; `expires_at` in Unix ms, 0 for never. The caller has checked key and value."""
+        version = self.map.put(key, value, expires_at, reading)
+        if self.store.over():
+            self._make_room(reading)
+        return version
+
+    def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
+        """Delete everywhere, also an absent key. Returns whether a value was visible here."""
+        return self.map.delete(key, reading)
+
+    def touch(self, key: Key, expires_at: int, reading: Reading) -> bool:
+        """Give a visible entry a new expiry (Unix ms, 0 for never); False where there is none."""
+        return self.map.touch(key, expires_at, reading)
+
+    def evict(self, key: Key, reading: Reading) -> bool:
+        """Drop the value from this memory only; False where there is none."""
+        return self.map.evict(key, reading)
+
+    def clear(self, reading: Reading) -> Version:
+        """Clear the whole cluster of everything written before this instant."""
+        version = self.map.clear(reading)
+        self.map.clear_step(reading, self.tuning.step_entries)
+        return version
+
+    def clear_local(self, reading: Reading) -> None:
+        """Drop every value from this memory only."""
+        for key in self.store.keys():
+            self.map.evict(key, reading)
+
+    def entry(self, key: Key, reading: Reading) -> Entry | None:
+        """The visible entry of `key` (live or ghost), or None."""
+        return self.map.visible(key, reading)
+
+    def expire_due(self, reading: Reading, key: Key | None = None) -> list[Key]:
+        """Expire what is due by the own clock now; the keys, or only `key` where it was among them."""
+        hidden = self.map.expire(reading, self._slowest_ms(reading))
+        return hidden if key is None else [k for k in hidden if k == key]
+
+    def digest(self) -> int:
+        """64 bits over all visible entries: equal maps have equal digests."""
+        return self.map.digest.root()
+
+    # ---- links ----------------------------------------------------------------------------------------------------
+
+    def hello(self, reading: Reading) -> Hello:
+        """What the driver sends first on a new link."""
+        return Hello(
+            WIRE_MIN,
+            WIRE_MAX,
+            (),
+            self.cluster,
+            DIGEST_VERSION,
+            self.name,
+            self.region,
+            self.zone,
+            self.origin,
+            self.generation,
+            self.advertise,
+            reading.wall_ms,
+            self.map.partial,
+        )
+
+    def connected(self, link: int, hello: Hello, reading: Reading, *, dialed: str | None = None) -> str | None:
+        """A link is up; `dialed` is the address that this side called. Returns why it must be closed, or None."""
+        reason = self._refusal(hello)
+        if reason is not None:
+            if dialed is not None:
+                self.members.failed(dialed, reading.mono_ns, own=hello.origin == self.origin)
+            return reason
+        member = self.members.known.get(hello.origin)
+        if member is not None and member.link is not None:
+            old = self._links[member.link]
+            caller = self.origin if dialed is not None else hello.origin
+            old_caller = self.origin if old.our_dial else hello.origin
+            if old_caller < caller:
+                self.members.up(hello, old.number, reading.mono_ns, dialed)
+                return "a better link to this member is up"
+            self._events.append(LinkBroken(old.number, "replaced by a newer link"))
+            self._drop(old, reading)
+        member = self.members.up(hello, link, reading.mono_ns, dialed)
+        fresh = _Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
+        # A link begins at the head, with a row (below): what the peer lacks before it, it pulls.
+        fresh.cursors[self.origin] = self.map.context.frontier[self.origin]
+        self._links[link] = fresh
+        self._links_ns = 0
+        self._tell(fresh, reading)
+        if member.down_ns == 0 or hello.origin not in self.map.context.frontier:
+            self._note("info", f"{hello.name} ({hello.region}) joined from {hello.advertise or 'no address'}")
+        self._events.append(PeerUp(link, hello))
+        return None
+
+    def _refusal(self, hello: Hello) -> str | None:
+        if hello.origin == self.origin:
+            return "this is the node itself"
+        if hello.cluster != self.cluster:
+            return f"cluster {hello.cluster!r} is not {self.cluster!r}"
+        if hello.wire_max < WIRE_MIN or hello.wire_min > WIRE_MAX:
+            return f"wire versions {hello.wire_min}..{hello.wire_max} and {WIRE_MIN}..{WIRE_MAX} have none in common"
+        return None
+
+    def disconnected(self, link: int, reading: Reading, reason: str = "closed") -> None:
+        """The driver has lost or closed a link; may be called twice."""
+        gone = self._links.get(link)
+        if gone is None:
+            return
+        self._drop(gone, reading)
+        member = self.members.known[gone.hello.origin]
+        if member.link == link:
+            self.members.down(member, reading.mono_ns)
+            self._events.append(PeerDown(gone.hello, reason))
+
+    def _drop(self, link: _Link, reading: Reading) -> None:
+        self._links.pop(link.number, None)
+        for want in self._wants.values():
+            if want.asked == link.number:
+                want.asked, want.due_ns = None, reading.mono_ns
+
+    def learn_seeds(self, addresses: list[str], reading: Reading) -> None:
+        """The resolved addresses of the configured peers, "ip:port" each, in place of those before."""
+        self.members.learn_seeds(addresses, reading.mono_ns)
+
+    def dial_failed(self, address: str, reading: Reading) -> None:
+        """A call was refused, timed out, or its greeting failed."""
+        self.members.failed(address, reading.mono_ns)
+
+    # ---- receiving ------------------------------------------------------------------------------------------------
+
+    def receive(self, link: int, data: bytes, reading: Reading) -> None:
+        """One frame from a link. Raises nothing for bad bytes: the link is broken with a reason instead."""
+        source = self._links.get(link)
+        if source is None:
+            return
+        try:
+            their_ms, messages, skipped = decode(data, self._limits)
+        except FrameError as error:
+            self._counts["frames_bad"] += 1
+            self._break(source, f"bad frame: {error}", reading)
+            return
+        self._counts["frames_received"] += 1
+        self._counts["messages_skipped"] += skipped
+        source.heard_ns = reading.mono_ns
+        age = reading.mono_ns // _MS - their_ms
+        if source.age_ms is None or age < source.age_ms:
+            source.age_ms = age
+        elif age - source.age_ms > self.tuning.max_frame_age_ms:
+            self._counts["frames_old"] += 1
+            self._break(
+                source, f"a frame {age - source.age_ms} ms old; the limit is {self.tuning.max_frame_age_ms}", reading
+            )
+            return
+        for message in messages:
+            if source.number in self._links:
+                self._handle(source, message, reading)
+        if self.store.over():
+            self._make_room(reading)
+
+    def _handle(self, link: _Link, message: Message, reading: Reading) -> None:
+        match message:
+            case Slice():
+                self._on_slice(link, message, reading)
+            case Context():
+                self._on_context(link, message, reading)
+            case Pull():
+                self._on_pull(link, message)
+            case TooOld():
+                self._on_too_old(link, message, reading)
+            case Offer() | End() | Answered():
+                self._on_window(link, message, reading)
+            case Open() | Ready():
+                self._on_open(link, message, reading)
+            case Busy():
+                if link.session is not None and link.session.number == message.session:
+                    link.session = None
+                    wait = max(message.retry_ms, self.tuning.busy_ms) * self._rng.uniform(1.0, 15.0)
+                    link.retry_ns = reading.mono_ns + round(wait * _MS)
+            case Gone():
+                for key, stamp, origin in message.versions:
+                    if self.map.gone(key, (stamp, origin), reading):
+                        self._counts["gone"] += 1
+
+    def _on_slice(self, link: _Link, part: Slice, reading: Reading) -> None:
+        self._counts["slices_received"] += 1
+        if not self._believe(link, part.clear_mark, reading):
+            return
+        if part.origin == self.origin:
+            return
+        applied = self.map.apply_slice(part, reading, self._slowest_ms(reading))
+        self._counts["entries_received"] += len(part.items)
+        link.rows[part.origin] = max(link.rows.get(part.origin, 0), part.hi)
+        if applied.gone:
+            self._answer_gone(link, applied.gone)
+        if applied.rejected:
+            self._counts["rejected"] += applied.rejected
+            if link.hello.origin == part.origin:
+                ahead = max(stamp_ms(item.latest) for item in part.items) - reading.wall_ms
+                self._break(link, f"its clock is {ahead} ms ahead; the limit is {self.tuning.reject_ms}", reading)
+                return
+        frontier = self.map.context.frontier.get(part.origin, 0)
+        want = self._wants.get(part.origin)
+        if want is not None and want.asked == link.number:
+            want.asked = None
+            want.due_ns = reading.mono_ns
+        if frontier >= part.hi:
+            if want is not None and frontier >= want.target:
+                del self._wants[part.origin]
+            return
+        due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
+        if applied.parked_until_ms:
+            self._counts["parked"] += 1
+            due = reading.mono_ns + max(1, applied.parked_until_ms - reading.wall_ms) * _MS
+            if want is not None:
+                want.due_ns = due
+        self._want(part.origin, part.hi, due)
+
+    def _on_context(self, link: _Link, context: Context, reading: Reading) -> None:
+        self.members.heard(self.members.known[link.hello.origin], context.clock_ms, reading.mono_ns)
+        if not self._believe(link, context.clear_mark, reading):
+            return
+        for member in context.members:
+            self.members.learn(member, reading.mono_ns)
+        limit = self.map.clock.limit(reading.wall_ms)
+        own = self.map.context
+        due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
+        heard: dict[int, int] = {}
+        for row in context.rows:
+            heard[row.origin] = row.now
+            link.rows[row.origin] = row.now
+            if row.origin == self.origin or row.last > limit:
+                continue
+            if own.apply_row(row, limit):
+                self.map.clock.accept(own.frontier[row.origin])
+            else:
+                self._want(row.origin, row.last, due)
+        if len(context.rows) == 1 and context.rows[0].origin == link.hello.origin:
+            return  # a sign of life, not a whole context
+        behind = any(last > heard.get(origin, 0) for origin, last in own.last.items())
+        if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
+            self._tell(link, reading)
+
+    def _on_pull(self, link: _Link, pull: Pull) -> None:
+        if pull.lo < self.map.log.floor(pull.origin) or pull.origin not in self.map.context.frontier:
+            link.control.append(encode(TooOld(pull.origin, self.map.log.floor(pull.origin))))
+            self._counts["too_old"] += 1
+            return
+        link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
+
+    def _on_too_old(self, link: _Link, answer: TooOld, reading: Reading) -> None:
+        want = self._wants.get(answer.origin)
+        if want is not None and want.asked == link.number:
+            want.asked = None
+        if answer.floor > self.map.context.frontier.get(answer.origin, 0):
+            link.too_old[answer.origin] = None
+            self._open(link, reading)
+
+    # ---- sessions -------------------------------------------------------------------------------------------------
+
+    def _open(self, link: _Link, reading: Reading) -> None:
+        if link.session is not None or reading.mono_ns < link.retry_ns or self.map.clearing or self.map.partial:
+            return
+        if any(other.session is not None and other.session.opener for other in self._links.values()):
+            return  # one outgoing at a time; housekeeping comes back to it
+        self._sessions += 1
+        link.session = Session(self._sessions, opener=True, now_ns=reading.mono_ns)
+        link.control.append(encode(Open(self._sessions, *self._position(reading))))
+
+    def _position(self, reading: Reading) -> tuple[list[Row], int, tuple[int, int]]:
+        own = self.map.context
+        own.advance(self.origin, self.map.clock.announce(reading.wall_ms))
+        return own.rows()[:_MOST_ROWS], reading.wall_ms, own.clear_mark
+
+    def _on_open(self, link: _Link, message: Open | Ready, reading: Reading) -> None:
+        if not self._believe(link, message.clear_mark, reading):
+            return
+        session = link.session
+        if isinstance(message, Ready):
+            if session is not None and session.opener and session.number == message.session:
+                session.begin(message.rows, self.map)
+                session.active_ns = reading.mono_ns
+            return
+        if session is not None and session.opener and self.origin < link.hello.origin:
+            return  # both asked at once: the smaller origin's session is held
+        incoming = any(o.session is not None and not o.session.opener for o in self._links.values() if o is not link)
+        if self.map.clearing or self.map.partial or incoming:
+            link.control.append(encode(Busy(message.session, self.tuning.busy_ms)))
+            return
+        link.session = Session(message.session, opener=False, now_ns=reading.mono_ns)
+        link.session.begin(message.rows, self.map)
+        link.control.append(encode(Ready(message.session, *self._position(reading))))
+
+    def _on_window(self, link: _Link, message: Offer | End | Answered, reading: Reading) -> None:
+        session = link.session
+        if session is None or session.number != message.session:
+            return
+        session.active_ns = reading.mono_ns
+        if isinstance(message, Answered):
+            session.answered(message.complete)
+        elif isinstance(message, End):
+            session.their_end = True
+            session.answer([], [], message.window, True)
+        else:
+            self._on_offer(link, session, message, reading)
+        self._settle(link, reading)
+
+    def _on_offer(self, link: _Link, session: Session, offer: Offer, reading: Reading) -> None:
+        slowest = self._slowest_ms(reading)
+        gone: list[tuple[Key, int, int]] = []
+        better: list[Key] = []
+        complete = True
+        for key, entry in offer.entries:
+            verdict = self.map.offer(key, entry, reading, slowest)
+            if verdict is Verdict.TAKEN:
+                session.moved += 1
+            elif verdict is Verdict.BEATEN:
+                better.append(key)
+            elif verdict is Verdict.GONE:
+                gone.append((key, entry[0], entry[1]))
+                if key in self.store.entries:
+                    better.append(key)
+            elif verdict in UNSETTLED:
+                complete = False
+                self._counts["rejected" if verdict is Verdict.REJECTED else "parked"] += 1
+        self._counts["entries_received"] += len(offer.entries)
+        session.complete = session.complete and complete
+        session.answer(gone if not self.map.partial else [], better, offer.window, complete)
+
+    def _settle(self, link: _Link, reading: Reading) -> None:
+        """C3, once both sides have offered all and are answered."""
+        session = link.session
+        if session is None or not session.done or session.rows is None:
+            return
+        link.session = None
+        self._counts["sessions"] += 1
+        self._note("info", f"session with {link.hello.name}: {session.moved} entries taken")
+        if not session.complete:
+            self._counts["sessions_incomplete"] += 1
+            link.retry_ns = reading.mono_ns + self.tuning.busy_ms * _MS
+            return
+        own = self.map.context
+        limit = self.map.clock.limit(reading.wall_ms)
+        for row in session.rows:
+            frontier = own.frontier.get(row.origin, 0)
+            if row.origin not in link.too_old or row.now <= frontier or row.origin == self.origin:
+                continue
+            own.advance(row.origin, min(row.now, limit))
+            own.note_last(row.origin, row.last)
+            self.map.log.cut(row.origin, own.frontier[row.origin])
+            self.map.clock.accept(own.frontier[row.origin])
+            want = self._wants.get(row.origin)
+            if want is not None and own.frontier[row.origin] >= want.target:
+                del self._wants[row.origin]
+        link.too_old.clear()
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    def poll(self, link: int, reading: Reading) -> bytes | None:
+        """The next frame for a link that can take one: control, then slices, then sessions; None: nothing."""
+        target = self._links.get(link)
+        if target is None:
+            return None
+        messages: list[bytes] = []
+        size = 16
+        room = self.tuning.frame_bytes - 64
+        while target.control and size + len(target.control[0]) <= room:
+            messages.append(target.control.popleft())
+            size += len(messages[-1])
+        if target.control and not messages:
+            messages.append(target.control.popleft())
+            size += len(messages[-1])
+        if not target.control:
+            size = self._poll_slices(target, messages, size, room)
+            if target.session is not None and target.session.rows is not None and size < room // 2:
+                self._poll_session(target, messages, size, room, reading)
+        if not messages:
+            if reading.mono_ns - target.sent_ns < self.tuning.keepalive_ms * _MS:
+                return None
+            messages.append(encode(self._sign_of_life(reading)))
+        target.sent_ns = reading.mono_ns
+        self._counts["frames_sent"] += 1
+        return frame(reading.mono_ns // _MS, messages)
+
+    def _poll_slices(self, link: _Link, messages: list[bytes], size: int, room: int) -> int:
+        frontier = self.map.context.frontier
+        for origin in [o for o, cursor in link.cursors.items() if cursor < frontier.get(o, 0)]:
+            while size < room // 2 or not messages:
+                lo = link.cursors[origin]
+                made = self._slice_bytes(origin, lo, room - size)
+                if made is None:
+                    del link.cursors[origin]
+                    messages.append(encode(TooOld(origin, self.map.log.floor(origin))))
+                    if origin == self.origin:
+                        link.cursors[origin] = frontier[origin]
+                    break
+                data, hi = made
+                messages.append(data)
+                size += len(data)
+                link.cursors[origin] = hi
+                if hi >= frontier[origin]:
+                    break
+            if origin != self.origin and link.cursors.get(origin, 0) >= frontier[origin]:
+                del link.cursors[origin]  # a pull has been answered up to the head
+        return size
+
+    def _slice_bytes(self, origin: int, lo: int, budget: int) -> tuple[bytes, int] | None:
+        """A slice encoded once, and its end; the bytes are reused for every peer at the same cursor."""
+        head = self.map.context.frontier[origin]
+        if self._slice[:3] == (origin, lo, head) and len(self._slice[3]) <= budget + 1_024:
+            return self._slice[3], self._slice[4]
+        part = self.map.make_slice(origin, lo, budget)
+        if part is None:
+            return None
+        data = encode(part)
+        self._slice = (origin, lo, head, data, part.hi)
+        self._counts["slices_made"] += 1
+        self._counts["entries_sent"] += len(part.items)
+        if origin == self.origin:
+            self.map.sent = max(self.map.sent, part.hi)
+        return data, part.hi
+
+    def _poll_session(self, link: _Link, messages: list[bytes], size: int, room: int, reading: Reading) -> None:
+        session = link.session
+        assert session is not None
+        # Entries leave by offers as well as by slices: from here on an own write may have been seen.
+        self.map.sent = max(self.map.sent, self.map.context.frontier[self.origin])
+        while size < room // 2:
+            message = session.next_message(self.map, room - size)
+            if message is None:
+                break
+            messages.append(encode(message))
+            size += len(messages[-1])
+            session.active_ns = reading.mono_ns
+        self._settle(link, reading)
+
+    def _tell(self, link: _Link, reading: Reading) -> None:
+        """Queue a context message: what is accounted for here, and who has been met."""
+        rows, clock_ms, mark = self._position(reading)
+        link.control.append(encode(Context(rows, clock_ms, mark, self.members.rows()[:500])))
+        link.told_ns = reading.mono_ns
+        self._counts["contexts_sent"] += 1
+
+    def _sign_of_life(self, reading: Reading) -> Context:
+        own = self.map.context
+        own.advance(self.origin, self.map.clock.announce(reading.wall_ms))
+        row = Row(self.origin, own.last.get(self.origin, 0), own.frontier[self.origin])
+        return Context([row], reading.wall_ms, own.clear_mark, [])
+
+    def _answer_gone(self, link: _Link, gone: list[tuple[Key, int, int]]) -> None:
+        if self.map.partial:
+            return  # a partial replica forgets for want of room: it knows nothing of removals (E4)
+        better = [key for key, _, _ in gone if key in self.store.entries]
+        entries = [(key, self.store.entries[key]) for key in better]
+        for start in range(0, len(gone), 512):
+            link.control.append(encode(Gone(gone[start : start + 512])))
+        for key_entry in entries:
+            link.control.append(encode(Offer(0, 0, [key_entry])))
+
+    # ---- time -----------------------------------------------------------------------------------------------------
+
+    def deadline(self) -> int | None:
+        """Monotonic ns at which `advance` is due; the driver may come later, and loses only time."""
+        due = [self._context_ns, self._collect_ns] if self._links else [self._collect_ns]
+        if self._links:
+            due.append(self._links_ns)
+        if self.map.clearing:
+            due.append(0)
+        due += [want.due_ns for want in self._wants.values() if want.asked is None]
+        call = self.members.next_call_ns()
+        if call is not None:
+            due.append(call)
+        self._expected_ns = min(due)
+        return self._expected_ns
+
+    def advance(self, reading: Reading) -> None:
+        """Do what is due: expiry, clearing, collection, room, pulls, context messages, silent links, calls."""
+        now = reading.mono_ns
+        tuning = self.tuning
+        held = self.map
+        late = now - self._expected_ns
+        if self._expected_ns and late > 250 * _MS:
+            # This process stood still: what was said meanwhile has not been read yet (the stall rule).
+            for link in self._links.values():
+                link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
+        if held.clearing:
+            held.clear_step(reading, tuning.step_entries)
+        if now >= self._collect_ns:
+            self._collect_ns = now + tuning.sweep_ms * _MS
+            held.expire(reading, self._slowest_ms(reading))
+            held.collect(reading, self._watermark(now), tuning.step_entries)
+            if self.store.over():
+                self._make_room(reading)
+        if self._links and now >= self._links_ns:
+            self._watch_links(reading)
+        if self._links and now >= self._context_ns:
+            spread = self._rng.uniform(0.8, 1.2)
+            self._context_ns = now + round(tuning.context_ms * spread * _MS)
+            self._tell(self._links[self._rng.choice(list(self._links))], reading)
+        self._pull_due(reading)
+        self._events.extend(Dial(address) for address in self.members.calls(now))
+
+    def _watch_links(self, reading: Reading) -> None:
+        now, tuning = reading.mono_ns, self.tuning
+        for link in list(self._links.values()):
+            if now - link.heard_ns >= tuning.silent_ms * _MS:
+                self._break(link, f"silent for {(now - link.heard_ns) // _MS} ms", reading)
+                continue
+            session = link.session
+            if session is not None and now - session.active_ns > tuning.session_idle_ms * _MS:
+                link.session = None
+                self._counts["sessions_stuck"] += 1
+            if link.too_old:
+                self._open(link, reading)
+        self._links_ns = min(
+            (
+                min(k.sent_ns + tuning.keepalive_ms * _MS, k.heard_ns + tuning.silent_ms * _MS)
+                for k in self._links.values()
+            ),
+            default=now,
+        )
+        # A link whose writer has not come by yet is looked at again soon, not at once.
+        self._links_ns = max(self._links_ns, now + 50 * _MS)
+
+    def _want(self, origin: int, target: int, due_ns: int) -> None:
+        want = self._wants.get(origin)
+        if want is None:
+            self._wants[origin] = _Want(target, due_ns)
+        else:
+            want.target = max(want.target, target)
+
+    def _pull_due(self, reading: Reading) -> None:
+        frontier = self.map.context.frontier
+        now = reading.mono_ns
+        for origin, want in list(self._wants.items()):
+            lo = frontier.get(origin, 0)
+            if lo >= want.target:
+                del self._wants[origin]
+                continue
+            if want.asked is not None and now - want.asked_ns > 2 * self.tuning.silent_ms * _MS:
+                want.asked, want.due_ns = None, now
+            if want.asked is not None or want.due_ns > now:
+                continue
+            want.due_ns = now + self.tuning.context_ms * _MS
+            link = self._who_has(origin, lo)
+            if link is not None:
+                want.asked, want.asked_ns = link.number, now
+                link.control.append(encode(Pull(origin, lo)))
+                self._counts["pulls"] += 1
+
+    def _who_has(self, origin: int, beyond: int) -> _Link | None:
+        """The origin itself, else somebody who has accounted for more of it than this replica."""
+        able = []
+        for link in self._links.values():
+            if link.rows.get(origin, 0) <= beyond or origin in link.too_old:
+                continue
+            if link.hello.origin == origin:
+                return link
+            able.append(link)
+        return self._rng.choice(able) if able else None
+
+    def _watermark(self, now_ns: int) -> int:
+        """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
+        frontier = self.map.context.frontier
+        own = frontier[self.origin]
+        lows = [frontier[m.row.origin] for m in self.members.in_use(now_ns) if m.row.origin in frontier]
+        return min(lows, default=max(own, self.map.clock.last))
+
+    def _slowest_ms(self, reading: Reading) -> int | None:
+        """D2's slowest clock: last heard from any member in use, advanced by monotonic time; None: heard nobody."""
+        clocks = [
+            member.clock_ms + (reading.mono_ns - member.heard_ns) // _MS
+            for member in self.members.in_use(reading.mono_ns)
+            if member.clock_ms
+        ]
+        if clocks:
+            return min(clocks)
+        return None if self.seeded and not self._heard_anybody() else reading.wall_ms
+
+    def _heard_anybody(self) -> bool:
+        return any(member.clock_ms for member in self.members.known.values())
+
+    def _make_room(self, reading: Reading) -> None:
+        alone = not self.seeded and not self.members.known
+        confirmed = 0
+        if not self._links:
+            confirmed = self.map.clock.last
+        for link in self._links.values():
+            confirmed = max(confirmed, link.rows.get(self.origin, 0))
+        self.map.make_room(reading, self.tuning.step_entries, confirmed, alone=alone)
+
+    # ---- the rest -------------------------------------------------------------------------------------------------
+
+    def _believe(self, link: _Link, mark: tuple[int, int], reading: Reading) -> bool:
+        """The drift guard on a clear mark, raised before anything else of its message."""
+        judged = self.map.clock.judge(mark[0], reading.wall_ms)
+        if judged is Guard.REJECT:
+            self._counts["rejected"] += 1
+            self._break(link, f"a clear {stamp_ms(mark[0]) - reading.wall_ms} ms ahead", reading)
+            return False
+        if judged is Guard.PARK:
+            self._counts["parked"] += 1
+            return False
+        self.map.raise_clear_mark(mark)
+        return True
+
+    def _break(self, link: _Link, reason: str, reading: Reading) -> None:
+        self._counts["links_broken"] += 1
+        self._events.append(LinkBroken(link.number, reason))
+        self.disconnected(link.number, reading, reason)
+
+    def _note(self, level: str, text: str) -> None:
+        self._events.append(Note(level, text))
+
+    def take_events(self) -> list[Event]:
+        """What has happened since the last call, in order: changes first come, first served."""
+        changes = self.map.changes
+        if not changes and not self._events:
+            return []
+        events: list[Event] = [*changes, *self._events]
+        changes.clear()
+        self._events = []
+        return events
+
+    def peers(self) -> list[Peer]:
+        """The members that have been met, connected or not; their lag by their own clocks."""
+        frontier = self.map.context.frontier
+        peers = []
+        for member in self.members.known.values():
+            row, known = member.row, frontier.get(member.row.origin)
+            lag = None if known is None or not member.clock_ms else max(0, member.clock_ms - stamp_ms(known))
+            up = member.link is not None
+            peers.append(Peer(row.name, row.region, row.zone, row.origin, row.generation, row.advertise, up, lag))
+        return peers
+
+    def caught_up(self) -> bool:
+        """Whether nothing is known to be missing: no gap wanted, no session running."""
+        return not self._wants and all(k.session is None and not k.too_old for k in self._links.values())
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start, and sizes now."""
+        held = self.map
+        visible, dead = held.digest.counts()
+        return {
+            **self._counts,
+            "overwritten": held.overwritten,
+            "evicted": held.evicted,
+            "expired": held.expired,
+            "unsafe_gc": held.unsafe_gc,
+            "live": self.store.live,
+            "visible": visible,
+            "dead": dead,
+            "bytes": self.store.bytes,
+            "origins": len(held.context.frontier),
+            "dots": held.context.dot_count(),
+            "log_records": held.log.count,
+            "links_up": len(self._links),
+            "members": len(self.members.known),
+        }
+
+    def check(self) -> None:
+        """AssertionError if an invariant is broken; for tests and the simulator, never in production."""
+        self.map.check()
+        for link in self._links.values():
+            member: Member = self.members.known[link.hello.origin]
+            assert member.link == link.number, "two links to one member"
+        if not self.map.clearing:
+            for key, entry in self.store.entries.items():
+                assert entry[:2] > self.map.context.clear_mark, f"{key!r} is covered by a clear"
+                assert entry[5] == DEAD or self.map.context.clear_mark <= (self.map.clock.last, self.origin)
+
+
+_COUNTERS = (
+    "contexts_sent",
+    "entries_received",
+    "entries_sent",
+    "frames_bad",
+    "frames_old",
+    "frames_received",
+    "frames_sent",
+    "gone",
+    "links_broken",
+    "messages_skipped",
+    "parked",
+    "pulls",
+    "rejected",
+    "sessions",
+    "sessions_incomplete",
+    "sessions_stuck",
+    "slices_made",
+    "slices_received",
+    "too_old",
+)
