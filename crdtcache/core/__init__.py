@@ -16,7 +16,7 @@ Offers: whatever arrives is an offer of `(key, entry)`               `lwwmap.LWW
     O5 after it  its version is covered, and so is the version that it replaced, or that its writer removed
                  (a dead entry carries it): by being held, by the frontier, by the clear mark, or by a dot.
 
-Context: `frontier[o] = s`: every write of o up to s is accounted for   `context`, `lwwmap.apply_slice`
+Context: `frontier[o] = s`: every write of o up to s is accounted for   `context`, `slices.apply_slice`
     C1  an own write.
     C2  a slice (o, lo, hi, last, items) with frontier[o] >= lo, applied up to its first item that is parked
         or rejected. With frontier[o] < lo there is a gap: items are offers, leave dots, and the slice after
@@ -26,7 +26,7 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
     C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
     No frontier passes local time + max_drift. A dot never extends a frontier.
 
-Ways to go                                                              `lwwmap`
+Ways to go                                                              `lwwmap`, `removal`
     D1 delete is a write.
     D2 expire is computed: reads miss by the own clock; an entry dies, at its own version and with no
        message, once the slowest clock heard from any member in use agrees. Who has peers and has heard

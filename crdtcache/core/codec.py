@@ -79,10 +79,10 @@ def encode(message: Message) -> bytes:
     """One message; the same bytes can go into the frames of many links."""
     code = _CODES[message.__class__]
     if message.__class__ is Slice:
-        return _pack((code, *message[:6], *_encode_items(message.items)))  # type: ignore[union-attr]
+        return _pack((code, *message[:6], *_encode_items(message.items)))
     if message.__class__ is Offer:
-        keys = [key for key, _ in message.entries]  # type: ignore[union-attr]
-        return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))  # type: ignore[union-attr]
+        keys = [key for key, _ in message.entries]
+        return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))
     return _pack((code, *message))
 
 
@@ -151,7 +151,7 @@ def decode(data: bytes, limits: Limits) -> tuple[int, list[Message], int]:
         )
     except FrameError:
         raise
-    except Exception as error:  # msgpack raises a dozen kinds
+    except Exception as error:  # noqa: BLE001 - msgpack raises a dozen kinds, all of them mean bad bytes
         raise FrameError(f"not msgpack: {type(error).__name__}: {error}"[:200]) from None
     if parts.__class__ is not tuple or not parts:
         raise FrameError("a frame is a list that begins with a time")
@@ -176,26 +176,26 @@ def _extension(code: int, content: bytes) -> Value:
     if code == _EXT_PACKED:
         return Packed(content)
     if code == _EXT_REMOVED and len(content) == 16:
-        return _version.unpack(content)  # type: ignore[return-value]
+        return _version.unpack(content)
     raise FrameError(f"extension {code} of {len(content)} bytes")
 
 
 def _number(value: object, most: int = _MAX64) -> int:
-    if value.__class__ is not int or not 0 <= value <= most:  # type: ignore[operator]
+    if value.__class__ is not int or not 0 <= value <= most:
         raise FrameError(f"{str(value)[:40]!r} where a number of 0..{most} is due")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _text(value: object) -> str:
-    if value.__class__ is not str or len(value) > 255:  # type: ignore[arg-type]
+    if value.__class__ is not str or len(value) > 255:
         raise FrameError("a name is a str of at most 255 characters")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _tuple(value: object) -> tuple[Any, ...]:
     if value.__class__ is not tuple:
         raise FrameError(f"a {type(value).__name__} where a list is due")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _pair(value: object) -> tuple[int, int]:
@@ -251,7 +251,7 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
                 raise FrameError("a list as a value")
         elif kind is not Packed and kind not in _SCALARS:
             raise FrameError(f"a {kind.__name__} as a value")
-        elif state == DEAD or state == GHOST:
+        elif state in (DEAD, GHOST):
             value = None
         elif (kind is str or kind is bytes or kind is Packed) and len(value) > limits.inline_bytes and state == LIVE:
             state, value = GHOST, None  # more than this replica keeps: its version counts all the same
@@ -260,9 +260,9 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
 
 
 def _numbers(column: object, count: int) -> array[int]:
-    if column.__class__ is not bytes or len(column) != 8 * count:  # type: ignore[arg-type]
+    if column.__class__ is not bytes or len(column) != 8 * count:
         raise FrameError(f"a column that is not {count} numbers")
-    numbers = array("Q", column)  # type: ignore[arg-type]
+    numbers = array("Q", column)
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers
@@ -291,7 +291,7 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items)
 
 
-def _parse_context(part: tuple[Any, ...], limits: Limits) -> Context:
+def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
     members = [
         MemberRow(_number(o), _number(generation), *map(_text, rest[:4])) for o, generation, *rest in _tuple(part[4])
     ]
@@ -306,11 +306,11 @@ def _parse_offer(part: tuple[Any, ...], limits: Limits) -> Offer:
     return Offer(_number(part[1]), _number(part[2]), _entries(part[3], part[4], limits))
 
 
-def _parse_open(part: tuple[Any, ...], limits: Limits) -> Open:
+def _parse_open(part: tuple[Any, ...], _: Limits) -> Open:
     return Open(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
 
 
-def _parse_ready(part: tuple[Any, ...], limits: Limits) -> Ready:
+def _parse_ready(part: tuple[Any, ...], _: Limits) -> Ready:
     return Ready(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
 
 

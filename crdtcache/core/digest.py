@@ -123,7 +123,8 @@ class Digest:
     def rebuilt(self) -> Digest:
         """The same tree made anew from the map: what `check` compares with."""
         fresh = Digest(self._entries, self._seed)
-        fresh._marks = dict.fromkeys(self._entries)
+        for key in self._entries:
+            fresh.mark(key, None)
         fresh.fold()
         return fresh
 
@@ -131,10 +132,12 @@ class Digest:
         """AssertionError unless the tree equals one rebuilt from the map, and lists every key."""
         self.fold()
         fresh = self.rebuilt()
-        assert fresh._sums == self._sums, "digest drift: sums"
-        assert fresh._visible == self._visible, "digest drift: visible counts"
-        assert fresh._dead == self._dead, "digest drift: dead counts"
+        assert fresh.leaves() == self.leaves(), "digest drift: sums or counts"
         assert sum(len(self.keys_of_group(g)) for g in self.groups()) == len(self._entries), "digest drift: keys"
+
+    def leaves(self) -> tuple[array[int], array[int], array[int]]:
+        """Sums, visible counts and dead counts of all buckets. The caller has folded."""
+        return self._sums, self._visible, self._dead
 
     def groups(self) -> Iterator[int]:
         """The groups that may hold keys."""

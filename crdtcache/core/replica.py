@@ -18,6 +18,7 @@ import random
 from collections import deque
 from typing import NamedTuple
 
+from crdtcache.core import removal
 from crdtcache.core.clock import Guard, Reading, stamp_ms
 from crdtcache.core.codec import FrameError, Limits, decode, encode, frame
 from crdtcache.core.digest import DIGEST_VERSION
@@ -42,6 +43,7 @@ from crdtcache.core.messages import (
 )
 from crdtcache.core.outcome import Dial, Event, LinkBroken, Note, PeerDown, PeerUp
 from crdtcache.core.session import Session
+from crdtcache.core.slices import apply_slice, make_slice
 from crdtcache.core.store import Store
 from crdtcache.tuning import Tuning
 
@@ -196,12 +198,13 @@ class Replica:
     def clear(self, reading: Reading) -> Version:
         """Clear the whole cluster of everything written before this instant."""
         version = self.map.clear(reading)
-        self.map.clear_step(reading, self.tuning.step_entries)
+        removal.clear_step(self.map, reading, self.tuning.step_entries)
         return version
 
     def clear_local(self, reading: Reading) -> None:
         """Drop every value from this memory only."""
-        for key in self.store.keys():
+        live = self.store.keys()
+        for key in live:
             self.map.evict(key, reading)
 
     def entry(self, key: Key, reading: Reading) -> Entry | None:
@@ -210,7 +213,7 @@ class Replica:
 
     def expire_due(self, reading: Reading, key: Key | None = None) -> list[Key]:
         """Expire what is due by the own clock now; the keys, or only `key` where it was among them."""
-        hidden = self.map.expire(reading, self._slowest_ms(reading))
+        hidden = removal.expire(self.map, reading, self._slowest_ms(reading))
         return hidden if key is None else [k for k in hidden if k == key]
 
     def digest(self) -> int:
@@ -361,7 +364,7 @@ class Replica:
             return
         if part.origin == self.origin:
             return
-        applied = self.map.apply_slice(part, reading, self._slowest_ms(reading))
+        applied = apply_slice(self.map, part, reading, self._slowest_ms(reading))
         self._counts["entries_received"] += len(part.items)
         link.rows[part.origin] = max(link.rows.get(part.origin, 0), part.hi)
         if applied.gone:
@@ -475,10 +478,10 @@ class Replica:
             session.their_end = True
             session.answer([], [], message.window, True)
         else:
-            self._on_offer(link, session, message, reading)
+            self._on_offer(session, message, reading)
         self._settle(link, reading)
 
-    def _on_offer(self, link: _Link, session: Session, offer: Offer, reading: Reading) -> None:
+    def _on_offer(self, session: Session, offer: Offer, reading: Reading) -> None:
         slowest = self._slowest_ms(reading)
         gone: list[tuple[Key, int, int]] = []
         better: list[Key] = []
@@ -582,7 +585,7 @@ class Replica:
         head = self.map.context.frontier[origin]
         if self._slice[:3] == (origin, lo, head) and len(self._slice[3]) <= budget + 1_024:
             return self._slice[3], self._slice[4]
-        part = self.map.make_slice(origin, lo, budget)
+        part = make_slice(self.map, origin, lo, budget)
         if part is None:
             return None
         data = encode(part)
@@ -657,11 +660,11 @@ class Replica:
             for link in self._links.values():
                 link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
         if held.clearing:
-            held.clear_step(reading, tuning.step_entries)
+            removal.clear_step(held, reading, tuning.step_entries)
         if now >= self._collect_ns:
             self._collect_ns = now + tuning.sweep_ms * _MS
-            held.expire(reading, self._slowest_ms(reading))
-            held.collect(reading, self._watermark(now), tuning.step_entries)
+            removal.expire(held, reading, self._slowest_ms(reading))
+            removal.collect(held, reading, self._watermark(now), tuning.step_entries)
             if self.store.over():
                 self._make_room(reading)
         if self._links and now >= self._links_ns:
@@ -760,7 +763,7 @@ class Replica:
             confirmed = self.map.clock.last
         for link in self._links.values():
             confirmed = max(confirmed, link.rows.get(self.origin, 0))
-        self.map.make_room(reading, self.tuning.step_entries, confirmed, alone=alone)
+        removal.make_room(self.map, reading, self.tuning.step_entries, confirmed, alone=alone)
 
     # ---- the rest -------------------------------------------------------------------------------------------------
 

@@ -16,8 +16,9 @@ from collections import deque
 from collections.abc import Iterator
 
 from crdtcache.core.entry import VALUE, Entry, Key
-from crdtcache.core.lwwmap import LWWMap, wire_size
+from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.messages import Answered, End, Gone, Message, Offer, Row
+from crdtcache.core.slices import wire_size
 
 __all__ = ["Session"]
 
@@ -94,7 +95,7 @@ class Session:
         tuning = held.tuning
         if self._source is None or self.ended or self.unanswered >= tuning.windows_in_flight:
             return None
-        keys = self._rest or next(self._source, None)
+        keys: list[Key] | None = self._rest or next(self._source, None)
         self._window += 1
         self.unanswered += 1
         if keys is None:

@@ -1,0 +1,113 @@
+"""The ways to go: expiry, clearing, collection of the dead, and eviction, each in bounded steps.
+
+Expiry has two instants (D2): an entry is hidden when the own clock says so, and dies, at its own version and
+without a message, when the slowest clock of the members in use agrees. A fast clock hides its own entries
+early, and removes nobody's. Collection needs no agreement: below the low watermark nothing unknown can still
+arrive, and O3 answers for what was forgotten. Eviction keeps the entry as a ghost, so no digest changes.
+
+Decision: every step has a count, because the lock is held meanwhile. The refused alternative, one sweep over
+everything, is a pause that grows with the cache. Source: DESIGN section 7.
+"""
+
+from __future__ import annotations
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Key
+from crdtcache.core.lwwmap import LWWMap
+from crdtcache.core.outcome import Change
+
+__all__ = ["clear_step", "collect", "expire", "make_room"]
+
+
+def expire(held: LWWMap, reading: Reading, slowest_ms: int | None) -> list[Key]:
+    """Hide what is due by the own clock, and let die what is due by the slowest one as well."""
+    store, entries = held.store, held.store.entries
+    hidden: list[Key] = []
+    for key in store.expiring.due(reading.wall_ms, held.expiry_of):
+        held.overdue[key] = None
+        if store.hide(key):
+            hidden.append(key)
+            held.expired += 1
+            if held.listening:
+                held.changes.append(Change("expired", key, entries[key], None, False))
+    if held.overdue and slowest_ms is not None:
+        for key in [k for k in held.overdue if _settles(held, k, reading, slowest_ms)]:
+            del held.overdue[key]
+    return hidden
+
+
+def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
+    """Forget the next `count` of what a clear covers, and show what survives it."""
+    entries, mark = held.store.entries, held.context.clear_mark
+    batch = held.clearing[-count:]
+    del held.clearing[-count:]
+    for key in batch:
+        entry = entries.get(key)
+        if entry is None:
+            continue
+        if entry[:2] <= mark:
+            if held.listening and entry[STATE] != DEAD:
+                held.changes.append(Change("deleted", key, entry, None, False))
+            held.replace(key, None, entry, reading, remote=False, silent=True)
+        elif entry[STATE] == LIVE and not held.store.is_shown(key) and key not in held.overdue:
+            held.store.show(key)
+
+
+def collect(held: LWWMap, reading: Reading, watermark: int, count: int) -> int:
+    """Forget the dead that nothing can contradict any more; at most `count`. Returns how many."""
+    entries, held_ns = held.store.entries, held.tuning.min_dead_age_ms * 1_000_000
+    collected = 0
+    for queue, bound in ((held.lapsed, None), (held.deleted, watermark)):
+        budget = len(held.deleted) - held.tuning.dead_share * max(len(entries), 1_000)
+        for key, since in list(_first(queue, count - collected)):
+            if reading.mono_ns - since < held_ns:
+                break
+            entry = entries[key]
+            forced = bound is not None and entry[STAMP] > bound
+            if forced and budget <= 0:
+                break
+            if not held.forget(key, entry, reading):
+                queue[key] = queue.pop(key)  # no room for its dots: last in the queue
+                continue
+            held.unsafe_gc += forced
+            budget -= 1
+            collected += 1
+    return collected
+
+
+def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alone: bool) -> None:
+    """Evict until the limits hold, at most `count` (E2: what nobody else holds goes last)."""
+    store = held.store
+    spared = 0
+    while count and store.over():
+        count -= 1
+        key = store.oldest()
+        entry = store.entries[key]
+        if spared < 8 and entry[ORIGIN] == held.origin and confirmed < entry[STAMP]:
+            spared += 1
+            store.promote(key)
+            continue
+        if alone:
+            # Nobody will ever ask for the ghost. A later joiner is answered TOO_OLD and gets what is left.
+            held.partial = True
+            held.log.cut(entry[ORIGIN], entry[STAMP])
+            held.evicted += 1
+            held.replace(key, None, entry, reading, remote=False, silent=True)
+            if held.listening:
+                held.changes.append(Change("evicted", key, entry, None, False))
+        else:
+            held.evict(key, reading)
+
+
+def _settles(held: LWWMap, key: Key, reading: Reading, slowest_ms: int) -> bool:
+    entry = held.store.entries.get(key)
+    if entry is None or entry[STATE] == DEAD or not 0 < entry[EXPIRES] <= reading.wall_ms:
+        return True  # replaced or touched meanwhile
+    if not held.has_lapsed(entry, reading, slowest_ms):
+        return False
+    held.replace(key, (*entry[:STATE], DEAD, None), entry, reading, remote=False, silent=True)
+    return True
+
+
+def _first(queue: dict[Key, int], count: int) -> list[tuple[Key, int]]:
+    return [pair for pair, _ in zip(queue.items(), range(max(count, 0)), strict=False)]
