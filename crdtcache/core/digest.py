@@ -1,8 +1,8 @@
 """A sum tree over versions: marked by each write, folded when compared, compared branch by branch.
 
 65,536 buckets by the top bits of the key's hash, 16-ary sums above them. A visible entry adds
-`xxh3_64(key hash, version, lease; seed)` mod 2**64 to its bucket; every node has a sum, a visible count
-and a dead count.
+a hash of its key, version and lease (where that is not the one its set wrote) mod 2**64 to its bucket; every
+bucket has a sum, a visible count and a dead count.
 
 Decision: sum, not XOR (a delta applied twice must show), 64 bits, never the values and never the dead: what
 may be removed at different times must not be in the checksum. Members are authenticated, so a hash that is
@@ -14,10 +14,14 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import xxhash
 
-from crdtcache.core.entry import DEAD, STATE, Entry, Key, key_bytes
+from crdtcache.core.entry import DEAD, STATE, VALUE, Entry, Key, key_bytes
+
+Header: TypeAlias = tuple[int, int, int, int, int, int]
+"""An entry without its value."""
 
 __all__ = ["BUCKET_BITS", "DIGEST_VERSION", "Digest"]
 
@@ -27,16 +31,16 @@ GROUP_BITS = 12
 _GROUP_SHIFT = 64 - GROUP_BITS
 _BUCKET_SHIFT = 64 - BUCKET_BITS
 _MASK = (1 << 64) - 1
-_FOLD_AT = 512
+FOLD_AT = 4096
 
-_row = struct.Struct(">6Q").pack
+_row = struct.Struct(">3Q").pack
 _hash = xxhash.xxh3_64_intdigest
 
 
 class Digest:
     """The tree of one replica over `entries`, the map that it must describe."""
 
-    __slots__ = ("_dead", "_entries", "_groups", "_marks", "_seed", "_stale", "_sums", "_visible")
+    __slots__ = ("_dead", "_entries", "_groups", "_seed", "_stale", "_sums", "_visible", "marks")
 
     def __init__(self, entries: dict[Key, Entry], seed: int) -> None:
         self._entries = entries
@@ -44,7 +48,7 @@ class Digest:
         self._sums = array("Q", bytes(8 << BUCKET_BITS))
         self._visible = array("L", bytes(array("L").itemsize << BUCKET_BITS))
         self._dead = array("L", bytes(array("L").itemsize << BUCKET_BITS))
-        self._marks: dict[Key, Entry | None] = {}
+        self.marks: dict[Key, Header | None] = {}
         # Lists of the keys of each 4096th of the hash space, made when first used. A forgotten key stays in
         # its list until the list is next read or half of it is stale: removal on the spot would be a scan.
         self._groups: list[list[Key] | None] = [None] * (1 << GROUP_BITS)
@@ -52,45 +56,48 @@ class Digest:
 
     def key_hash(self, key: Key) -> int:
         """64 bits that place `key` in the tree; seeded, so that keys cannot be aimed at one bucket."""
-        return _hash(key_bytes(key), self._seed)
+        return _hash(self._content(key), self._seed)
 
     def mark(self, key: Key, old: Entry | None) -> None:
         """Note that `key` is about to change from `old`, before the map holds the new entry."""
-        marks = self._marks
+        marks = self.marks
         if key not in marks:
-            marks[key] = old
-            if len(marks) >= _FOLD_AT:
-                del marks[key]  # the map still holds its old entry: it is folded next time
+            if len(marks) >= FOLD_AT:
                 self.fold()
-                marks[key] = old
+            marks[key] = old[:VALUE] if old is not None else None  # not the value: it would live until the fold
 
     def fold(self) -> None:
         """Bring the sums up to date with the map."""
-        entries = self._entries
-        for key, old in self._marks.items():
-            new = entries.get(key)
-            hashed = self.key_hash(key)
-            bucket = hashed >> _BUCKET_SHIFT
-            delta = 0
-            if old is not None:
-                if old[STATE] == DEAD:
-                    self._dead[bucket] -= 1
+        marks = self.marks
+        if not marks:
+            return
+        sums, entry_of, seed, contribution = self._sums, self._entries.get, self._seed, self._contribution
+        for key, old in marks.items():
+            new = entry_of(key)
+            # Written out for the commonest key and lease: the fold is half of what a `set` costs.
+            content = key.encode() if key.__class__ is str else self._content(key)
+            bucket = _hash(content, seed) >> _BUCKET_SHIFT
+            total = sums[bucket]
+            if old is not None and old[STATE] != DEAD:
+                stamp, origin, touch, toucher, expires, state, *_ = old
+                if expires or touch != stamp or toucher != origin:
+                    total -= contribution(content, old)
                 else:
-                    self._visible[bucket] -= 1
-                    delta -= self._contribution(hashed, old)
-            if new is not None:
-                if new[STATE] == DEAD:
-                    self._dead[bucket] += 1
+                    total -= _hash(content, stamp ^ origin ^ seed)
+            else:
+                state = DEAD
+            if new is not None and new[STATE] != DEAD:
+                stamp, origin, touch, toucher, expires, _, _ = new
+                if expires or touch != stamp or toucher != origin:
+                    total += contribution(content, new)
                 else:
-                    self._visible[bucket] += 1
-                    delta += self._contribution(hashed, new)
-                if old is None:
-                    self._list(hashed, key)
-            elif old is not None:
-                self._unlist(hashed)
-            if delta:
-                self._sums[bucket] = (self._sums[bucket] + delta) & _MASK
-        self._marks.clear()
+                    total += _hash(content, stamp ^ origin ^ seed)
+                if state == DEAD:
+                    self._count(content, bucket, old, new, key)
+            else:
+                self._count(content, bucket, old, new, key)
+            sums[bucket] = total & _MASK
+        marks.clear()
 
     def root(self) -> int:
         """The sum over all visible entries; equal maps have equal roots."""
@@ -143,20 +150,35 @@ class Digest:
         """The groups that may hold keys."""
         return (group for group, listed in enumerate(self._groups) if listed is not None)
 
-    def _contribution(self, hashed: int, entry: Entry) -> int:
-        stamp, origin, touch, toucher, expires, _, _ = entry
-        return _hash(_row(hashed, stamp, origin, touch, toucher, expires), self._seed)
+    def _contribution(self, content: bytes, entry: Entry | Header) -> int:
+        stamp, origin, touch, toucher, expires, *_ = entry
+        return _hash(_row(touch, toucher, expires), _hash(content, stamp ^ origin ^ self._seed))
 
-    def _list(self, hashed: int, key: Key) -> None:
-        group = hashed >> _GROUP_SHIFT
-        listed = self._groups[group]
-        if listed is None:
-            self._groups[group] = [key]
-        else:
-            listed.append(key)
+    def _content(self, key: Key) -> bytes:
+        """The bytes of a key that are hashed: of three kinds, so that "a", b"a" and ("a",) stay apart."""
+        kind = key.__class__
+        if kind is str:
+            return key.encode()  # type: ignore[union-attr]
+        return b"\xff" + key if kind is bytes else b"\xfe" + key_bytes(key)  # type: ignore[operator]
 
-    def _unlist(self, hashed: int) -> None:
-        group = hashed >> _GROUP_SHIFT
+    def _count(self, content: bytes, bucket: int, old: Header | None, new: Entry | None, key: Key) -> None:
+        """The number of visible or dead entries of a bucket has changed, or a key has come or gone."""
+        changes: tuple[tuple[Entry | Header | None, int], ...] = ((old, -1), (new, 1))
+        for entry, by in changes:
+            if entry is not None:
+                counts = self._dead if entry[STATE] == DEAD else self._visible
+                counts[bucket] += by
+        group = _hash(content, self._seed) >> _GROUP_SHIFT
+        if old is None and new is not None:
+            listed = self._groups[group]
+            if listed is None:
+                self._groups[group] = [key]
+            else:
+                listed.append(key)
+        elif new is None and old is not None:
+            self._unlist(group)
+
+    def _unlist(self, group: int) -> None:
         self._stale[group] += 1
         listed = self._groups[group]
         if listed is not None and self._stale[group] * 2 > len(listed) + 8:

@@ -21,7 +21,7 @@ __all__ = ["Log", "Record"]
 Record = tuple[int, "Key | None", "tuple[int, int] | None"]
 
 
-class _Column:
+class Column:
     __slots__ = ("bases", "floor", "keys", "stamps")
 
     def __init__(self) -> None:
@@ -42,12 +42,19 @@ class _Column:
 class Log:
     """The logs of all origins, `cap` records together."""
 
-    __slots__ = ("_cap", "_columns", "count")
+    __slots__ = ("_columns", "cap", "count")
 
     def __init__(self, cap: int) -> None:
-        self._cap = cap
-        self._columns: dict[int, _Column] = {}
+        self.cap = cap
+        self._columns: dict[int, Column] = {}
         self.count = 0
+
+    def column(self, origin: int) -> Column:
+        """The records of `origin`; the same lists for ever."""
+        column = self._columns.get(origin)
+        if column is None:
+            column = self._columns[origin] = Column()
+        return column
 
     def floor(self, origin: int) -> int:
         """Slices of `origin` can be made from this stamp on."""
@@ -56,16 +63,14 @@ class Log:
 
     def append(self, origin: int, stamp: int, key: Key | None, base: tuple[int, int] | None = None) -> None:
         """Log one write, touch or (without a key) clear; `stamp` is above all logged of `origin`."""
-        column = self._columns.get(origin)
-        if column is None:
-            column = self._columns[origin] = _Column()
+        column = self.column(origin)
         column.stamps.append(stamp)
         column.keys.append(key)
         if base is not None:
             column.bases[stamp] = base
         self.count += 1
-        if self.count > self._cap:
-            self._trim()
+        if self.count > self.cap:
+            self.trim()
 
     def extend(self, origin: int, records: Iterable[Record]) -> None:
         """Log what a slice brought: sorted by stamp, all above what is logged of `origin`."""
@@ -86,16 +91,16 @@ class Log:
         """Forget the records of `origin` up to `floor`: slices below it are answered TOO_OLD."""
         column = self._columns.get(origin)
         if column is None:
-            column = self._columns[origin] = _Column()
+            column = self._columns[origin] = Column()
         count = bisect_right(column.stamps, floor)
         if count:
             column.drop(count)
             self.count -= count
         column.floor = max(column.floor, floor)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Drop the oldest sixteenth, whoever wrote it."""
-        excess = max(1, self.count - self._cap + self._cap // 16)
+        excess = max(1, self.count - self.cap + self.cap // 16)
         while excess > 0:
             heads = sorted((c.stamps[0], o) for o, c in self._columns.items() if c.stamps)
             column = self._columns[heads[0][1]]
@@ -107,7 +112,7 @@ class Log:
 
     def check(self) -> None:
         """AssertionError unless stamps ascend above the floor and the count is right."""
-        assert self.count == sum(len(c.stamps) for c in self._columns.values()) <= self._cap
+        assert self.count == sum(len(c.stamps) for c in self._columns.values()) <= self.cap
         for origin, column in self._columns.items():
             assert len(column.stamps) == len(column.keys)
             ascending = all(a < b for a, b in zip(column.stamps, column.stamps[1:], strict=False))

@@ -27,15 +27,14 @@ from crdtcache.core.entry import (
     VALUE,
     Entry,
     Key,
-    Value,
     Version,
     dead_entry,
-    live_entry,
     merge,
 )
 from crdtcache.core.log import Log
 from crdtcache.core.outcome import Change
 from crdtcache.core.store import Store
+from crdtcache.core.writing import writer
 from crdtcache.tuning import Tuning
 
 __all__ = ["UNSETTLED", "LWWMap", "Verdict"]
@@ -68,7 +67,8 @@ class LWWMap:
         self.context = Context(tuning.dots_per_origin)
         self.log = Log(tuning.log_records)
         self.digest = Digest(store.entries, seed)
-        self.context.frontier[origin] = 0
+        self._frontier, self._last = self.context.frontier, self.context.last
+        self._frontier[origin] = 0
         # The dead, in the order in which they died here, with the monotonic time: collected from the front.
         self.deleted: dict[Key, int] = {}
         self.lapsed: dict[Key, int] = {}
@@ -84,15 +84,9 @@ class LWWMap:
         self.evicted = 0
         self.expired = 0
         self.unsafe_gc = 0
+        self.put = writer(self)
 
     # ---- own operations -------------------------------------------------------------------------------------------
-
-    def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> Version:
-        """Write a value: C1."""
-        old = self.store.entries.get(key)
-        stamp = self.clock.issue(reading.wall_ms, old[STAMP] if old is not None else 0)
-        self._write(key, live_entry(stamp, self.origin, expires_at, value), old, reading)
-        return Version(stamp, self.origin)
 
     def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
         """Write a dead entry, also for an absent key (D1). Returns whether a value was visible here."""
@@ -143,17 +137,14 @@ class LWWMap:
 
     def _write(self, key: Key, entry: Entry, old: Entry | None, reading: Reading) -> None:
         stamp = entry[STAMP]
-        if old is not None and old[ORIGIN] != self.origin:
-            # O5 for what an own write replaces. Beyond the cap as well: own writes are always possible.
+        if old is not None:
             self.context.leave_dot(old[STAMP], old[ORIGIN])
         self.replace(key, entry, old, reading, remote=False)
         self.log.append(self.origin, stamp, key)
         self._own(stamp)
 
     def _own(self, stamp: int) -> None:
-        context = self.context
-        context.frontier[self.origin] = stamp
-        context.last[self.origin] = stamp
+        self._frontier[self.origin] = self._last[self.origin] = stamp
 
     # ---- offers: O1..O5 -------------------------------------------------------------------------------------------
 

@@ -178,10 +178,10 @@ class Replica:
 
     def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> Version:
         """Write `value`; `expires_at` in Unix ms, 0 for never. The caller has checked key and value."""
-        version = self.map.put(key, value, expires_at, reading)
+        stamp = self.map.put(key, value, expires_at, reading)
         if self.store.over():
             self._make_room(reading)
-        return version
+        return Version(stamp, self.origin)
 
     def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
         """Delete everywhere, also an absent key. Returns whether a value was visible here."""

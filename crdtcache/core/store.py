@@ -30,7 +30,7 @@ def weight(value: Value | Key) -> int:
     """Accounted bytes of a key or value: a function of its content only, so that sums stay exact."""
     kind = value.__class__
     if kind is str:
-        return len(value) + 49 if value.isascii() else 4 * len(value) + 73  # type: ignore[arg-type,union-attr]
+        return 49 + len(value) if value.isascii() else 73 + 4 * len(value)  # type: ignore[arg-type,union-attr]
     if kind is bytes or kind is Packed:
         return len(value) + 33  # type: ignore[arg-type]
     if kind is tuple:
@@ -123,13 +123,13 @@ class Store:
     (None: no bound), `max_bytes` values and index.
     """
 
-    __slots__ = ("_old", "_order", "bytes", "entries", "expiring", "hot", "max_bytes", "maxsize")
+    __slots__ = ("_order", "bytes", "entries", "expiring", "hot", "max_bytes", "maxsize", "old")
 
     def __init__(self, maxsize: int | None, max_bytes: int | None) -> None:
         self.entries: dict[Key, Entry] = {}
         self.hot = Hot()
         self.hot.missing = self.promote
-        self._old: dict[Key, object] = {}
+        self.old: dict[Key, object] = {}
         self._order: list[Key] | None = None  # the old generation, oldest last, while evicting from it
         self.bytes = 0
         self.maxsize = maxsize
@@ -139,19 +139,19 @@ class Store:
     @property
     def live(self) -> int:
         """Live values, the expired but not yet swept among them."""
-        return len(self.hot) + len(self._old)
+        return len(self.hot) + len(self.old)
 
     def keys(self) -> list[Key]:
         """The live keys, a snapshot."""
-        return [*self._old, *self.hot]
+        return [*self.old, *self.hot]
 
     def promote(self, key: Key) -> object:
         """Move `key` to the young generation; what `hot` then holds, or ABSENT."""
         found = self.hot.get(key, ABSENT)
-        if found is ABSENT and key in self._old:
+        if found is ABSENT and key in self.old:
             # Into the young one first: a reader without the lock must find it in one of the two.
-            found = self.hot[key] = self._old[key]
-            del self._old[key]
+            found = self.hot[key] = self.old[key]
+            del self.old[key]
         return found
 
     def replace(self, key: Key, entry: Entry | None, old: Entry | None) -> None:
@@ -163,7 +163,7 @@ class Store:
             del self.entries[key]
             self.bytes -= INDEX_BYTES + weight(key) + weight(old[VALUE])
             hot.pop(key, None)
-            self._old.pop(key, None)
+            self.old.pop(key, None)
             return
         self.entries[key] = entry
         value = entry[VALUE]
@@ -174,35 +174,35 @@ class Store:
         expires = entry[EXPIRES]
         if entry[STATE] == LIVE:
             hot[key] = entry if expires or value.__class__ is Packed else value
-            if self._old:
-                self._old.pop(key, None)
+            if self.old:
+                self.old.pop(key, None)
         elif old is not None and old[STATE] == LIVE:
             hot.pop(key, None)
-            self._old.pop(key, None)
+            self.old.pop(key, None)
         if expires and entry[STATE] != DEAD:
             self.expiring.add(key, expires, old[EXPIRES] if old is not None and old[STATE] != DEAD else 0)
 
     def hide(self, key: Key) -> bool:
         """Take an expired key out of the generations; its entry stays until D2 lets it die."""
         young = self.hot.pop(key, ABSENT) is not ABSENT
-        return self._old.pop(key, ABSENT) is not ABSENT or young
+        return self.old.pop(key, ABSENT) is not ABSENT or young
 
     def hide_all(self) -> None:
         """Take every key out of the generations (a clear: what survives it is shown again)."""
         self.hot.clear()
-        self._old.clear()
+        self.old.clear()
         self._order = None
 
     def show(self, key: Key) -> None:
         """Put a live entry that was hidden back into the young generation."""
         entry = self.entries[key]
         value = entry[VALUE]
-        self._old.pop(key, None)
+        self.old.pop(key, None)
         self.hot[key] = entry if entry[EXPIRES] or value.__class__ is Packed else value
 
     def is_shown(self, key: Key) -> bool:
         """Whether the key is in one of the generations."""
-        return key in self.hot or key in self._old
+        return key in self.hot or key in self.old
 
     def over(self) -> bool:
         """Whether a live value should be evicted."""
@@ -216,23 +216,23 @@ class Store:
             order = self._order
             while order:
                 key = order[-1]
-                if key in self._old:
+                if key in self.old:
                     return key
                 order.pop()
-            if not self._old:
-                self._old = dict(self.hot)
+            if not self.old:
+                self.old.update(self.hot)  # the same two dicts for ever: writers hold on to them
                 self.hot.clear()
             # A copy, because evicting by `next(iter(dict))` walks over every deleted slot before it.
-            self._order = [*self._old]
+            self._order = [*self.old]
             self._order.reverse()
 
     def check(self) -> None:
         """AssertionError unless sums and generations agree with the entries."""
         sums = sum([INDEX_BYTES + weight(key) + weight(entry[VALUE]) for key, entry in self.entries.items()])
         assert self.bytes == sums, f"byte accounting: {self.bytes} counted, {sums} held"
-        assert not self.hot.keys() & self._old.keys(), "a key in both generations"
+        assert not self.hot.keys() & self.old.keys(), "a key in both generations"
         for key in self.keys():
             entry = self.entries[key]
             assert entry[STATE] == LIVE, f"{key!r} is shown in state {entry[STATE]}"
-            shown = self.hot.get(key, self._old.get(key))
+            shown = self.hot.get(key, self.old.get(key))
             assert shown is (entry if entry[EXPIRES] or entry[VALUE].__class__ is Packed else entry[VALUE])
