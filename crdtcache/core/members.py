@@ -109,6 +109,11 @@ class Members:
         wait = min(cap, cap * 2 ** min(entry.failures, 10) // 32)
         entry.due_ns = now_ns + round(wait * self.rng.uniform(0.5, 1.0) * _MS)
 
+    def stopped(self, now_ns: int) -> None:
+        """The driver has stopped: no call is under way, and a new driver begins without a back-off."""
+        for entry in self.addresses.values():
+            entry.calling_ns, entry.failures, entry.due_ns = 0, 0, now_ns
+
     def calls(self, now_ns: int) -> list[str]:
         """The addresses to call now; each is then under way until `up` or `failed`."""
         due = []

@@ -8,22 +8,23 @@ broken and leaves the state as it was.
 Decision: pull, not push, between core and driver (the contract of design section 13). With callbacks or
 per-peer queues the order of effects would depend on the transport, and a test could not read it.
 
-This file is over 400 lines because every message's handler stands here, each a few lines: the alternative, a
-handler class per conversation, would reach into this one's links and timers through private names.
+This file is over 400 lines because it is the whole surface that a driver and a user's node see: each method
+is a few lines that hand on to a room.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from typing import NamedTuple
 
 from crdtcache.core import removal
 from crdtcache.core.clock import Guard, Reading, stamp_ms
-from crdtcache.core.codec import FrameError, Limits, decode, encode, frame
+from crdtcache.core.codec import FrameError, Limits, decode, encode
 from crdtcache.core.digest import DIGEST_VERSION
 from crdtcache.core.entry import DEAD, Entry, Key, Value, Version
-from crdtcache.core.lwwmap import UNSETTLED, LWWMap, Verdict
+from crdtcache.core.gaps import Gaps
+from crdtcache.core.links import Link
+from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import (
     Answered,
@@ -37,13 +38,13 @@ from crdtcache.core.messages import (
     Open,
     Pull,
     Ready,
-    Row,
     Slice,
     TooOld,
 )
+from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Dial, Event, LinkBroken, Note, PeerDown, PeerUp
-from crdtcache.core.session import Session
-from crdtcache.core.slices import apply_slice, make_slice
+from crdtcache.core.sessions import Sessions
+from crdtcache.core.slices import apply_slice
 from crdtcache.core.store import Store
 from crdtcache.tuning import Tuning
 
@@ -65,53 +66,6 @@ class Peer(NamedTuple):
     address: str
     connected: bool
     lag_ms: int | None
-
-
-class _Link:
-    """One connection to a member: its cursors, what waits to be sent, and when it was last heard."""
-
-    __slots__ = (
-        "age_ms",
-        "control",
-        "cursors",
-        "heard_ns",
-        "hello",
-        "number",
-        "our_dial",
-        "retry_ns",
-        "rows",
-        "sent_ns",
-        "session",
-        "start_ns",
-        "told_ns",
-        "too_old",
-    )
-
-    def __init__(self, number: int, hello: Hello, now_ns: int, *, our_dial: bool) -> None:
-        self.number = number
-        self.hello = hello
-        self.our_dial = our_dial
-        self.start_ns = self.heard_ns = self.sent_ns = now_ns
-        self.told_ns = 0  # when a context message was last sent
-        self.age_ms: int | None = None  # the least (our ms - its ms) of a frame seen on this link
-        self.control: deque[bytes] = deque()
-        self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
-        self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
-        self.too_old: dict[int, None] = {}  # origins that the peer could not slice for us
-        self.session: Session | None = None
-        self.retry_ns = 0  # no OPEN before this
-
-
-class _Want:
-    """A gap in an origin: pulled when due, from whoever can fill it."""
-
-    __slots__ = ("asked", "asked_ns", "due_ns", "target")
-
-    def __init__(self, target: int, due_ns: int) -> None:
-        self.target = target
-        self.due_ns = due_ns
-        self.asked: int | None = None  # the link of the pull in flight
-        self.asked_ns = 0
 
 
 class Replica:
@@ -154,16 +108,18 @@ class Replica:
         self.members = Members(origin, self.tuning, rng)
         self._rng = rng
         self._limits = Limits(self.tuning.key_bytes, self.tuning.inline_bytes)
-        self._links: dict[int, _Link] = {}
-        self._wants: dict[int, _Want] = {}
+        self._links: dict[int, Link] = {}
+        self._gaps = Gaps(self.tuning, rng)
         self._events: list[Event] = []
-        self._sessions = 0
         self._context_ns = reading.mono_ns
         self._collect_ns = reading.mono_ns
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
-        self._slice: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)  # (origin, lo, frontier, bytes, hi)
         self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._outbox = Outbox(self.map, self.members, self._counts)
+        self._sessions = Sessions(
+            self.map, self._links, self._gaps, self._counts, rng, self._outbox.position, self._slowest_ms
+        )
 
     # ---- local operations: memory only ----------------------------------------------------------------------------
 
@@ -258,12 +214,12 @@ class Replica:
             self._events.append(LinkBroken(old.number, "replaced by a newer link"))
             self._drop(old, reading)
         member = self.members.up(hello, link, reading.mono_ns, dialed)
-        fresh = _Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
+        fresh = Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
         # A link begins at the head, with a row (below): what the peer lacks before it, it pulls.
         fresh.cursors[self.origin] = self.map.context.frontier[self.origin]
         self._links[link] = fresh
         self._links_ns = 0
-        self._tell(fresh, reading)
+        self._outbox.tell(fresh, reading)
         if member.down_ns == 0 or hello.origin not in self.map.context.frontier:
             self._note("info", f"{hello.name} ({hello.region}) joined from {hello.advertise or 'no address'}")
         self._events.append(PeerUp(link, hello))
@@ -289,11 +245,9 @@ class Replica:
             self.members.down(member, reading.mono_ns)
             self._events.append(PeerDown(gone.hello, reason))
 
-    def _drop(self, link: _Link, reading: Reading) -> None:
+    def _drop(self, link: Link, reading: Reading) -> None:
         self._links.pop(link.number, None)
-        for want in self._wants.values():
-            if want.asked == link.number:
-                want.asked, want.due_ns = None, reading.mono_ns
+        self._gaps.dropped(link.number, reading.mono_ns)
 
     def learn_seeds(self, addresses: list[str], reading: Reading) -> None:
         """The resolved addresses of the configured peers, "ip:port" each, in place of those before."""
@@ -302,6 +256,12 @@ class Replica:
     def dial_failed(self, address: str, reading: Reading) -> None:
         """A call was refused, timed out, or its greeting failed."""
         self.members.failed(address, reading.mono_ns)
+
+    def stopped(self, reading: Reading) -> None:
+        """The driver has stopped: every link is down, no call is under way."""
+        for link in list(self._links):
+            self.disconnected(link, reading, "stopped")
+        self.members.stopped(reading.mono_ns)
 
     # ---- receiving ------------------------------------------------------------------------------------------------
 
@@ -334,7 +294,7 @@ class Replica:
         if self.store.over():
             self._make_room(reading)
 
-    def _handle(self, link: _Link, message: Message, reading: Reading) -> None:
+    def _handle(self, link: Link, message: Message, reading: Reading) -> None:
         match message:
             case Slice():
                 self._on_slice(link, message, reading)
@@ -345,20 +305,18 @@ class Replica:
             case TooOld():
                 self._on_too_old(link, message, reading)
             case Offer() | End() | Answered():
-                self._on_window(link, message, reading)
+                self._sessions.on_window(link, message, reading)
             case Open() | Ready():
-                self._on_open(link, message, reading)
+                if self._believe(link, message.clear_mark, reading):
+                    self._sessions.on_open(link, message, reading)
             case Busy():
-                if link.session is not None and link.session.number == message.session:
-                    link.session = None
-                    wait = max(message.retry_ms, self.tuning.busy_ms) * self._rng.uniform(1.0, 15.0)
-                    link.retry_ns = reading.mono_ns + round(wait * _MS)
+                self._sessions.on_busy(link, message, reading)
             case Gone():
                 for key, stamp, origin in message.versions:
                     if self.map.gone(key, (stamp, origin), reading):
                         self._counts["gone"] += 1
 
-    def _on_slice(self, link: _Link, part: Slice, reading: Reading) -> None:
+    def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
         self._counts["slices_received"] += 1
         if not self._believe(link, part.clear_mark, reading):
             return
@@ -368,7 +326,7 @@ class Replica:
         self._counts["entries_received"] += len(part.items)
         link.rows[part.origin] = max(link.rows.get(part.origin, 0), part.hi)
         if applied.gone:
-            self._answer_gone(link, applied.gone)
+            self._outbox.answer_gone(link, applied.gone)
         if applied.rejected:
             self._counts["rejected"] += applied.rejected
             if link.hello.origin == part.origin:
@@ -376,23 +334,18 @@ class Replica:
                 self._break(link, f"its clock is {ahead} ms ahead; the limit is {self.tuning.reject_ms}", reading)
                 return
         frontier = self.map.context.frontier.get(part.origin, 0)
-        want = self._wants.get(part.origin)
-        if want is not None and want.asked == link.number:
-            want.asked = None
-            want.due_ns = reading.mono_ns
+        self._gaps.answered(part.origin, link.number, reading.mono_ns)
+        self._gaps.reached(part.origin, frontier)
         if frontier >= part.hi:
-            if want is not None and frontier >= want.target:
-                del self._wants[part.origin]
             return
         due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
         if applied.parked_until_ms:
             self._counts["parked"] += 1
             due = reading.mono_ns + max(1, applied.parked_until_ms - reading.wall_ms) * _MS
-            if want is not None:
-                want.due_ns = due
-        self._want(part.origin, part.hi, due)
+            self._gaps.parked(part.origin, due)
+        self._gaps.want(part.origin, part.hi, due)
 
-    def _on_context(self, link: _Link, context: Context, reading: Reading) -> None:
+    def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
         self.members.heard(self.members.known[link.hello.origin], context.clock_ms, reading.mono_ns)
         if not self._believe(link, context.clear_mark, reading):
             return
@@ -410,228 +363,37 @@ class Replica:
             if own.apply_row(row, limit):
                 self.map.clock.accept(own.frontier[row.origin])
             else:
-                self._want(row.origin, row.last, due)
+                self._gaps.want(row.origin, row.last, due)
         if len(context.rows) == 1 and context.rows[0].origin == link.hello.origin:
             return  # a sign of life, not a whole context
         behind = any(last > heard.get(origin, 0) for origin, last in own.last.items())
         if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
-            self._tell(link, reading)
+            self._outbox.tell(link, reading)
 
-    def _on_pull(self, link: _Link, pull: Pull) -> None:
+    def _on_pull(self, link: Link, pull: Pull) -> None:
         if pull.lo < self.map.log.floor(pull.origin) or pull.origin not in self.map.context.frontier:
             link.control.append(encode(TooOld(pull.origin, self.map.log.floor(pull.origin))))
             self._counts["too_old"] += 1
             return
         link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
 
-    def _on_too_old(self, link: _Link, answer: TooOld, reading: Reading) -> None:
-        want = self._wants.get(answer.origin)
-        if want is not None and want.asked == link.number:
-            want.asked = None
+    def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
+        self._gaps.answered(answer.origin, link.number, reading.mono_ns)
         if answer.floor > self.map.context.frontier.get(answer.origin, 0):
             link.too_old[answer.origin] = None
-            self._open(link, reading)
-
-    # ---- sessions -------------------------------------------------------------------------------------------------
-
-    def _open(self, link: _Link, reading: Reading) -> None:
-        if link.session is not None or reading.mono_ns < link.retry_ns or self.map.clearing or self.map.partial:
-            return
-        if any(other.session is not None and other.session.opener for other in self._links.values()):
-            return  # one outgoing at a time; housekeeping comes back to it
-        self._sessions += 1
-        link.session = Session(self._sessions, opener=True, now_ns=reading.mono_ns)
-        link.control.append(encode(Open(self._sessions, *self._position(reading))))
-
-    def _position(self, reading: Reading) -> tuple[list[Row], int, tuple[int, int]]:
-        own = self.map.context
-        own.advance(self.origin, self.map.clock.announce(reading.wall_ms))
-        return own.rows()[:_MOST_ROWS], reading.wall_ms, own.clear_mark
-
-    def _on_open(self, link: _Link, message: Open | Ready, reading: Reading) -> None:
-        if not self._believe(link, message.clear_mark, reading):
-            return
-        session = link.session
-        if isinstance(message, Ready):
-            if session is not None and session.opener and session.number == message.session:
-                session.begin(message.rows, self.map)
-                session.active_ns = reading.mono_ns
-            return
-        if session is not None and session.opener and self.origin < link.hello.origin:
-            return  # both asked at once: the smaller origin's session is held
-        incoming = any(o.session is not None and not o.session.opener for o in self._links.values() if o is not link)
-        if self.map.clearing or self.map.partial or incoming:
-            link.control.append(encode(Busy(message.session, self.tuning.busy_ms)))
-            return
-        link.session = Session(message.session, opener=False, now_ns=reading.mono_ns)
-        link.session.begin(message.rows, self.map)
-        link.control.append(encode(Ready(message.session, *self._position(reading))))
-
-    def _on_window(self, link: _Link, message: Offer | End | Answered, reading: Reading) -> None:
-        session = link.session
-        if session is None or session.number != message.session:
-            return
-        session.active_ns = reading.mono_ns
-        if isinstance(message, Answered):
-            session.answered(message.complete)
-        elif isinstance(message, End):
-            session.their_end = True
-            session.answer([], [], message.window, True)
-        else:
-            self._on_offer(session, message, reading)
-        self._settle(link, reading)
-
-    def _on_offer(self, session: Session, offer: Offer, reading: Reading) -> None:
-        slowest = self._slowest_ms(reading)
-        gone: list[tuple[Key, int, int]] = []
-        better: list[Key] = []
-        complete = True
-        for key, entry in offer.entries:
-            verdict = self.map.offer(key, entry, reading, slowest)
-            if verdict is Verdict.TAKEN:
-                session.moved += 1
-            elif verdict is Verdict.BEATEN:
-                better.append(key)
-            elif verdict is Verdict.GONE:
-                gone.append((key, entry[0], entry[1]))
-                if key in self.store.entries:
-                    better.append(key)
-            elif verdict in UNSETTLED:
-                complete = False
-                self._counts["rejected" if verdict is Verdict.REJECTED else "parked"] += 1
-        self._counts["entries_received"] += len(offer.entries)
-        session.complete = session.complete and complete
-        session.answer(gone if not self.map.partial else [], better, offer.window, complete)
-
-    def _settle(self, link: _Link, reading: Reading) -> None:
-        """C3, once both sides have offered all and are answered."""
-        session = link.session
-        if session is None or not session.done or session.rows is None:
-            return
-        link.session = None
-        self._counts["sessions"] += 1
-        self._note("info", f"session with {link.hello.name}: {session.moved} entries taken")
-        if not session.complete:
-            self._counts["sessions_incomplete"] += 1
-            link.retry_ns = reading.mono_ns + self.tuning.busy_ms * _MS
-            return
-        own = self.map.context
-        limit = self.map.clock.limit(reading.wall_ms)
-        for row in session.rows:
-            frontier = own.frontier.get(row.origin, 0)
-            if row.origin not in link.too_old or row.now <= frontier or row.origin == self.origin:
-                continue
-            own.advance(row.origin, min(row.now, limit))
-            own.note_last(row.origin, row.last)
-            self.map.log.cut(row.origin, own.frontier[row.origin])
-            self.map.clock.accept(own.frontier[row.origin])
-            want = self._wants.get(row.origin)
-            if want is not None and own.frontier[row.origin] >= want.target:
-                del self._wants[row.origin]
-        link.too_old.clear()
+            self._sessions.open(link, reading)
 
     # ---- sending --------------------------------------------------------------------------------------------------
 
     def poll(self, link: int, reading: Reading) -> bytes | None:
-        """The next frame for a link that can take one: control, then slices, then sessions; None: nothing."""
+        """The next frame for a link that can take one, at most about `frame_bytes`; None: nothing to send now."""
         target = self._links.get(link)
         if target is None:
             return None
-        messages: list[bytes] = []
-        size = 16
-        room = self.tuning.frame_bytes - 64
-        while target.control and size + len(target.control[0]) <= room:
-            messages.append(target.control.popleft())
-            size += len(messages[-1])
-        if target.control and not messages:
-            messages.append(target.control.popleft())
-            size += len(messages[-1])
-        if not target.control:
-            size = self._poll_slices(target, messages, size, room)
-            if target.session is not None and target.session.rows is not None and size < room // 2:
-                self._poll_session(target, messages, size, room, reading)
-        if not messages:
-            if reading.mono_ns - target.sent_ns < self.tuning.keepalive_ms * _MS:
-                return None
-            messages.append(encode(self._sign_of_life(reading)))
-        target.sent_ns = reading.mono_ns
-        self._counts["frames_sent"] += 1
-        return frame(reading.mono_ns // _MS, messages)
-
-    def _poll_slices(self, link: _Link, messages: list[bytes], size: int, room: int) -> int:
-        frontier = self.map.context.frontier
-        for origin in [o for o, cursor in link.cursors.items() if cursor < frontier.get(o, 0)]:
-            while size < room // 2 or not messages:
-                lo = link.cursors[origin]
-                made = self._slice_bytes(origin, lo, room - size)
-                if made is None:
-                    del link.cursors[origin]
-                    messages.append(encode(TooOld(origin, self.map.log.floor(origin))))
-                    if origin == self.origin:
-                        link.cursors[origin] = frontier[origin]
-                    break
-                data, hi = made
-                messages.append(data)
-                size += len(data)
-                link.cursors[origin] = hi
-                if hi >= frontier[origin]:
-                    break
-            if origin != self.origin and link.cursors.get(origin, 0) >= frontier[origin]:
-                del link.cursors[origin]  # a pull has been answered up to the head
-        return size
-
-    def _slice_bytes(self, origin: int, lo: int, budget: int) -> tuple[bytes, int] | None:
-        """A slice encoded once, and its end; the bytes are reused for every peer at the same cursor."""
-        head = self.map.context.frontier[origin]
-        if self._slice[:3] == (origin, lo, head) and len(self._slice[3]) <= budget + 1_024:
-            return self._slice[3], self._slice[4]
-        part = make_slice(self.map, origin, lo, budget)
-        if part is None:
-            return None
-        data = encode(part)
-        self._slice = (origin, lo, head, data, part.hi)
-        self._counts["slices_made"] += 1
-        self._counts["entries_sent"] += len(part.items)
-        if origin == self.origin:
-            self.map.sent = max(self.map.sent, part.hi)
-        return data, part.hi
-
-    def _poll_session(self, link: _Link, messages: list[bytes], size: int, room: int, reading: Reading) -> None:
-        session = link.session
-        assert session is not None
-        # Entries leave by offers as well as by slices: from here on an own write may have been seen.
-        self.map.sent = max(self.map.sent, self.map.context.frontier[self.origin])
-        while size < room // 2:
-            message = session.next_message(self.map, room - size)
-            if message is None:
-                break
-            messages.append(encode(message))
-            size += len(messages[-1])
-            session.active_ns = reading.mono_ns
-        self._settle(link, reading)
-
-    def _tell(self, link: _Link, reading: Reading) -> None:
-        """Queue a context message: what is accounted for here, and who has been met."""
-        rows, clock_ms, mark = self._position(reading)
-        link.control.append(encode(Context(rows, clock_ms, mark, self.members.rows()[:500])))
-        link.told_ns = reading.mono_ns
-        self._counts["contexts_sent"] += 1
-
-    def _sign_of_life(self, reading: Reading) -> Context:
-        own = self.map.context
-        own.advance(self.origin, self.map.clock.announce(reading.wall_ms))
-        row = Row(self.origin, own.last.get(self.origin, 0), own.frontier[self.origin])
-        return Context([row], reading.wall_ms, own.clear_mark, [])
-
-    def _answer_gone(self, link: _Link, gone: list[tuple[Key, int, int]]) -> None:
-        if self.map.partial:
-            return  # a partial replica forgets for want of room: it knows nothing of removals (E4)
-        better = [key for key, _, _ in gone if key in self.store.entries]
-        entries = [(key, self.store.entries[key]) for key in better]
-        for start in range(0, len(gone), 512):
-            link.control.append(encode(Gone(gone[start : start + 512])))
-        for key_entry in entries:
-            link.control.append(encode(Offer(0, 0, [key_entry])))
+        data = self._outbox.poll(target, reading)
+        if target.session is not None:
+            self._sessions.settle(target, reading)
+        return data
 
     # ---- time -----------------------------------------------------------------------------------------------------
 
@@ -642,7 +404,7 @@ class Replica:
             due.append(self._links_ns)
         if self.map.clearing:
             due.append(0)
-        due += [want.due_ns for want in self._wants.values() if want.asked is None]
+        due += self._gaps.due_ns()
         call = self.members.next_call_ns()
         if call is not None:
             due.append(call)
@@ -672,8 +434,10 @@ class Replica:
         if self._links and now >= self._context_ns:
             spread = self._rng.uniform(0.8, 1.2)
             self._context_ns = now + round(tuning.context_ms * spread * _MS)
-            self._tell(self._links[self._rng.choice(list(self._links))], reading)
-        self._pull_due(reading)
+            self._outbox.tell(self._links[self._rng.choice(list(self._links))], reading)
+        for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
+            link.control.append(encode(pull))
+            self._counts["pulls"] += 1
         self._events.extend(Dial(address) for address in self.members.calls(now))
 
     def _watch_links(self, reading: Reading) -> None:
@@ -687,7 +451,7 @@ class Replica:
                 link.session = None
                 self._counts["sessions_stuck"] += 1
             if link.too_old:
-                self._open(link, reading)
+                self._sessions.open(link, reading)
         self._links_ns = min(
             (
                 min(k.sent_ns + tuning.keepalive_ms * _MS, k.heard_ns + tuning.silent_ms * _MS)
@@ -697,43 +461,6 @@ class Replica:
         )
         # A link whose writer has not come by yet is looked at again soon, not at once.
         self._links_ns = max(self._links_ns, now + 50 * _MS)
-
-    def _want(self, origin: int, target: int, due_ns: int) -> None:
-        want = self._wants.get(origin)
-        if want is None:
-            self._wants[origin] = _Want(target, due_ns)
-        else:
-            want.target = max(want.target, target)
-
-    def _pull_due(self, reading: Reading) -> None:
-        frontier = self.map.context.frontier
-        now = reading.mono_ns
-        for origin, want in list(self._wants.items()):
-            lo = frontier.get(origin, 0)
-            if lo >= want.target:
-                del self._wants[origin]
-                continue
-            if want.asked is not None and now - want.asked_ns > 2 * self.tuning.silent_ms * _MS:
-                want.asked, want.due_ns = None, now
-            if want.asked is not None or want.due_ns > now:
-                continue
-            want.due_ns = now + self.tuning.context_ms * _MS
-            link = self._who_has(origin, lo)
-            if link is not None:
-                want.asked, want.asked_ns = link.number, now
-                link.control.append(encode(Pull(origin, lo)))
-                self._counts["pulls"] += 1
-
-    def _who_has(self, origin: int, beyond: int) -> _Link | None:
-        """The origin itself, else somebody who has accounted for more of it than this replica."""
-        able = []
-        for link in self._links.values():
-            if link.rows.get(origin, 0) <= beyond or origin in link.too_old:
-                continue
-            if link.hello.origin == origin:
-                return link
-            able.append(link)
-        return self._rng.choice(able) if able else None
 
     def _watermark(self, now_ns: int) -> int:
         """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
@@ -767,7 +494,7 @@ class Replica:
 
     # ---- the rest -------------------------------------------------------------------------------------------------
 
-    def _believe(self, link: _Link, mark: tuple[int, int], reading: Reading) -> bool:
+    def _believe(self, link: Link, mark: tuple[int, int], reading: Reading) -> bool:
         """The drift guard on a clear mark, raised before anything else of its message."""
         judged = self.map.clock.judge(mark[0], reading.wall_ms)
         if judged is Guard.REJECT:
@@ -780,7 +507,7 @@ class Replica:
         self.map.raise_clear_mark(mark)
         return True
 
-    def _break(self, link: _Link, reason: str, reading: Reading) -> None:
+    def _break(self, link: Link, reason: str, reading: Reading) -> None:
         self._counts["links_broken"] += 1
         self._events.append(LinkBroken(link.number, reason))
         self.disconnected(link.number, reading, reason)
@@ -811,7 +538,7 @@ class Replica:
 
     def caught_up(self) -> bool:
         """Whether nothing is known to be missing: no gap wanted, no session running."""
-        return not self._wants and all(k.session is None and not k.too_old for k in self._links.values())
+        return not self._gaps and all(k.session is None and not k.too_old for k in self._links.values())
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and sizes now."""

@@ -1,0 +1,115 @@
+"""What is known to be missing, and from whom it is pulled: one pull per origin in flight.
+
+A gap is a target: a stamp of an origin that a row or a slice told of and that the own frontier has not
+reached. It waits `graft_delay` (a push may be on its way), then the slice after the frontier is asked for,
+of the origin itself if it is connected, else of anybody who has accounted for more of it.
+
+Decision: a gap is a number, not a list of missing writes: what exactly is missing, only the log of the one
+who has it can say. Source: DESIGN section 5, C2.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.links import Link
+from crdtcache.core.messages import Pull
+from crdtcache.tuning import Tuning
+
+__all__ = ["Gaps"]
+
+_MS = 1_000_000
+
+
+class _Gap:
+    """A gap in an origin: pulled when due, from whoever can fill it."""
+
+    __slots__ = ("asked", "asked_ns", "due_ns", "target")
+
+    def __init__(self, target: int, due_ns: int) -> None:
+        self.target = target
+        self.due_ns = due_ns
+        self.asked: int | None = None  # the link of the pull in flight
+        self.asked_ns = 0
+
+
+class Gaps:
+    """The gaps of one replica, by origin."""
+
+    __slots__ = ("_rng", "_tuning", "_wanted")
+
+    def __init__(self, tuning: Tuning, rng: random.Random) -> None:
+        self._tuning = tuning
+        self._rng = rng
+        self._wanted: dict[int, _Gap] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._wanted)
+
+    def want(self, origin: int, target: int, due_ns: int) -> None:
+        """Something of `origin` up to `target` is missing; pull it at `due_ns` unless it comes before."""
+        gap = self._wanted.get(origin)
+        if gap is None:
+            self._wanted[origin] = _Gap(target, due_ns)
+        else:
+            gap.target = max(gap.target, target)
+
+    def answered(self, origin: int, link: int, due_ns: int) -> None:
+        """The pull of `origin` in flight on `link`, if there is one, is over; the next may go at `due_ns`."""
+        gap = self._wanted.get(origin)
+        if gap is not None and gap.asked == link:
+            gap.asked, gap.due_ns = None, due_ns
+
+    def parked(self, origin: int, due_ns: int) -> None:
+        """What is missing next is parked: no pull of `origin` before it falls due."""
+        gap = self._wanted.get(origin)
+        if gap is not None:
+            gap.due_ns = due_ns
+
+    def reached(self, origin: int, frontier: int) -> None:
+        """The own frontier of `origin` has moved to `frontier`."""
+        gap = self._wanted.get(origin)
+        if gap is not None and frontier >= gap.target:
+            del self._wanted[origin]
+
+    def dropped(self, link: int, now_ns: int) -> None:
+        """A link is gone, and the answers due on it with it."""
+        for gap in self._wanted.values():
+            if gap.asked == link:
+                gap.asked, gap.due_ns = None, now_ns
+
+    def pulls(self, reading: Reading, frontier: dict[int, int], links: Iterable[Link]) -> list[tuple[Link, Pull]]:
+        """What to ask of whom now."""
+        now = reading.mono_ns
+        asked = []
+        for origin, gap in list(self._wanted.items()):
+            lo = frontier.get(origin, 0)
+            if lo >= gap.target:
+                del self._wanted[origin]
+                continue
+            if gap.asked is not None and now - gap.asked_ns > 2 * self._tuning.silent_ms * _MS:
+                gap.asked, gap.due_ns = None, now
+            if gap.asked is not None or gap.due_ns > now:
+                continue
+            gap.due_ns = now + self._tuning.context_ms * _MS
+            link = self._who_has(origin, lo, links)
+            if link is not None:
+                gap.asked, gap.asked_ns = link.number, now
+                asked.append((link, Pull(origin, lo)))
+        return asked
+
+    def due_ns(self) -> list[int]:
+        """When the gaps that nobody was asked about are due."""
+        return [gap.due_ns for gap in self._wanted.values() if gap.asked is None]
+
+    def _who_has(self, origin: int, beyond: int, links: Iterable[Link]) -> Link | None:
+        able = []
+        for link in links:
+            if link.rows.get(origin, 0) <= beyond or origin in link.too_old:
+                continue
+            if link.hello.origin == origin:
+                return link
+            able.append(link)
+        return self._rng.choice(able) if able else None

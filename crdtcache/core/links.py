@@ -1,0 +1,49 @@
+"""One connection to a member, seen from the core: its cursors, what waits to be sent, when it was last heard.
+
+Decision: the state of a slow peer is a number per origin (the cursor), not a queue of entries; only control
+messages, which are few, wait here as bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from crdtcache.core.messages import Hello
+from crdtcache.core.session import Session
+
+__all__ = ["Link"]
+
+
+class Link:
+    """One connection to a member: its cursors, what waits to be sent, and when it was last heard."""
+
+    __slots__ = (
+        "age_ms",
+        "control",
+        "cursors",
+        "heard_ns",
+        "hello",
+        "number",
+        "our_dial",
+        "retry_ns",
+        "rows",
+        "sent_ns",
+        "session",
+        "start_ns",
+        "told_ns",
+        "too_old",
+    )
+
+    def __init__(self, number: int, hello: Hello, now_ns: int, *, our_dial: bool) -> None:
+        self.number = number
+        self.hello = hello
+        self.our_dial = our_dial
+        self.start_ns = self.heard_ns = self.sent_ns = now_ns
+        self.told_ns = 0  # when a context message was last sent
+        self.age_ms: int | None = None  # the least (our ms - its ms) of a frame seen on this link
+        self.control: deque[bytes] = deque()
+        self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
+        self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
+        self.too_old: dict[int, None] = {}  # origins that the peer could not slice for us
+        self.session: Session | None = None
+        self.retry_ns = 0  # no OPEN before this

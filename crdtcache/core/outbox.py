@@ -1,0 +1,143 @@
+"""What goes out: frames made when a link can take them, control before slices before sessions.
+
+Batching is natural: at once when idle, larger when busy, with no timers, because a frame holds all that has
+come up since the last one. Slices of one `(origin, lo, head)` are encoded once and the bytes are reused for
+every peer at that cursor.
+
+Decision: made at the last moment instead of queued when written: a peer that was slow gets the current state
+once, and memory does not grow with the slowest. Source: DESIGN section 6.
+"""
+
+from __future__ import annotations
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.codec import encode, frame
+from crdtcache.core.entry import Key
+from crdtcache.core.links import Link
+from crdtcache.core.lwwmap import LWWMap
+from crdtcache.core.members import Members
+from crdtcache.core.messages import Context, Gone, Offer, Row, TooOld
+from crdtcache.core.slices import make_slice
+
+__all__ = ["Outbox"]
+
+_MS = 1_000_000
+_MOST_ROWS = 2_000
+_MOST_MEMBERS = 500
+
+
+class Outbox:
+    """Makes the frames of one replica. `counts` are the replica's counters."""
+
+    __slots__ = ("_counts", "_held", "_members", "_slice")
+
+    def __init__(self, held: LWWMap, members: Members, counts: dict[str, int]) -> None:
+        self._held = held
+        self._members = members
+        self._counts = counts
+        self._slice: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)  # (origin, lo, head, bytes, hi)
+
+    def poll(self, target: Link, reading: Reading) -> bytes | None:
+        """The next frame for a link that can take one: control, then slices, then its session; None: nothing."""
+        messages: list[bytes] = []
+        size = 16
+        room = self._held.tuning.frame_bytes - 64
+        while target.control and size + len(target.control[0]) <= room:
+            messages.append(target.control.popleft())
+            size += len(messages[-1])
+        if target.control and not messages:
+            messages.append(target.control.popleft())
+            size += len(messages[-1])
+        if not target.control:
+            size = self._slices(target, messages, size, room)
+            if target.session is not None and target.session.rows is not None and size < room // 2:
+                self._session(target, messages, size, room, reading)
+        if not messages:
+            if reading.mono_ns - target.sent_ns < self._held.tuning.keepalive_ms * _MS:
+                return None
+            messages.append(encode(self._sign_of_life(reading)))
+        target.sent_ns = reading.mono_ns
+        self._counts["frames_sent"] += 1
+        return frame(reading.mono_ns // _MS, messages)
+
+    def _slices(self, link: Link, messages: list[bytes], size: int, room: int) -> int:
+        frontier = self._held.context.frontier
+        last = self._held.context.last
+        for origin in [o for o, cursor in link.cursors.items() if cursor < last.get(o, 0)]:
+            while size < room // 2 or not messages:
+                lo = link.cursors[origin]
+                made = self._slice_bytes(origin, lo, room - size)
+                if made is None:
+                    del link.cursors[origin]
+                    messages.append(encode(TooOld(origin, self._held.log.floor(origin))))
+                    if origin == self._held.origin:
+                        link.cursors[origin] = frontier[origin]
+                    break
+                data, hi = made
+                messages.append(data)
+                size += len(data)
+                link.cursors[origin] = hi
+                if hi >= frontier[origin]:
+                    break
+            if origin != self._held.origin and link.cursors.get(origin, 0) >= frontier[origin]:
+                del link.cursors[origin]  # a pull has been answered up to the head
+        return size
+
+    def _slice_bytes(self, origin: int, lo: int, budget: int) -> tuple[bytes, int] | None:
+        """A slice encoded once, and its end; the bytes are reused for every peer at the same cursor."""
+        head = self._held.context.frontier[origin]
+        if self._slice[:3] == (origin, lo, head) and len(self._slice[3]) <= budget + 1_024:
+            return self._slice[3], self._slice[4]
+        part = make_slice(self._held, origin, lo, budget)
+        if part is None:
+            return None
+        data = encode(part)
+        self._slice = (origin, lo, head, data, part.hi)
+        self._counts["slices_made"] += 1
+        self._counts["entries_sent"] += len(part.items)
+        if origin == self._held.origin:
+            self._held.sent = max(self._held.sent, part.hi)
+        return data, part.hi
+
+    def _session(self, link: Link, messages: list[bytes], size: int, room: int, reading: Reading) -> None:
+        session = link.session
+        assert session is not None
+        # Entries leave by offers as well as by slices: from here on an own write may have been seen.
+        self._held.sent = max(self._held.sent, self._held.context.frontier[self._held.origin])
+        while size < room // 2:
+            message = session.next_message(self._held, room - size)
+            if message is None:
+                break
+            messages.append(encode(message))
+            size += len(messages[-1])
+            session.active_ns = reading.mono_ns
+
+    def tell(self, link: Link, reading: Reading) -> None:
+        """Queue a context message: what is accounted for here, and who has been met."""
+        rows, clock_ms, mark = self.position(reading)
+        link.control.append(encode(Context(rows, clock_ms, mark, self._members.rows()[:_MOST_MEMBERS])))
+        link.told_ns = reading.mono_ns
+        self._counts["contexts_sent"] += 1
+
+    def _sign_of_life(self, reading: Reading) -> Context:
+        own = self._held.context
+        own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
+        row = Row(self._held.origin, own.last.get(self._held.origin, 0), own.frontier[self._held.origin])
+        return Context([row], reading.wall_ms, own.clear_mark, [])
+
+    def answer_gone(self, link: Link, gone: list[tuple[Key, int, int]]) -> None:
+        """O3's answer to a slice: GONE, then what is held for those keys."""
+        if self._held.partial:
+            return  # a partial replica forgets for want of room: it knows nothing of removals (E4)
+        better = [key for key, _, _ in gone if key in self._held.store.entries]
+        entries = [(key, self._held.store.entries[key]) for key in better]
+        for start in range(0, len(gone), 512):
+            link.control.append(encode(Gone(gone[start : start + 512])))
+        for key_entry in entries:
+            link.control.append(encode(Offer(0, 0, [key_entry])))
+
+    def position(self, reading: Reading) -> tuple[list[Row], int, tuple[int, int]]:
+        """Rows, clock and clear mark, as a context message or a session begins with them."""
+        own = self._held.context
+        own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
+        return own.rows()[:_MOST_ROWS], reading.wall_ms, own.clear_mark
