@@ -44,6 +44,6 @@ class Link:
         self.control: deque[bytes] = deque()
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
-        self.too_old: dict[int, None] = {}  # origins that the peer could not slice for us
+        self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this

@@ -179,7 +179,8 @@ class LWWMap:
                 return Verdict.GONE
             if held is None:
                 return Verdict.IGNORED
-        if not self._leave_dots(upto, entry[:2], held[:2] if held is not None else None, removed):
+        # What is held is covered by that: only what it replaces, or its writer removed, may need a dot.
+        if not self._leave_dots(upto, held[:2] if held is not None else None, removed):
             return Verdict.FULL
         if (
             held is not None
@@ -226,7 +227,9 @@ class LWWMap:
         held = self.store.entries.get(key)
         if held is None or held[:2] != version or held[STATE] == DEAD:
             return False
-        return self.forget(key, held, reading)
+        if not self.forget(key, held, reading):
+            self.replace(key, (*held[:STATE], DEAD, None), held, reading, remote=True)
+        return True
 
     # ---- going ----------------------------------------------------------------------------------------------------
 

@@ -88,8 +88,8 @@ def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alo
             store.promote(key)
             continue
         if alone:
-            # Nobody will ever ask for the ghost. A later joiner is answered TOO_OLD and gets what is left.
-            held.partial = True
+            # Nobody else was ever told of it, so nobody can offer it again or ask for the ghost; a later
+            # joiner is answered TOO_OLD and gets what is left.
             held.log.cut(entry[ORIGIN], entry[STAMP])
             held.evicted += 1
             held.replace(key, None, entry, reading, remote=False, silent=True)

@@ -304,6 +304,8 @@ class Replica:
                 self._on_pull(link, message)
             case TooOld():
                 self._on_too_old(link, message, reading)
+            case Offer(window=0):
+                self._sessions.on_better(link, message, reading)
             case Offer() | End() | Answered():
                 self._sessions.on_window(link, message, reading)
             case Open() | Ready():
@@ -313,8 +315,7 @@ class Replica:
                 self._sessions.on_busy(link, message, reading)
             case Gone():
                 for key, stamp, origin in message.versions:
-                    if self.map.gone(key, (stamp, origin), reading):
-                        self._counts["gone"] += 1
+                    self._counts["gone"] += self.map.gone(key, (stamp, origin), reading)
 
     def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
         self._counts["slices_received"] += 1
@@ -353,7 +354,8 @@ class Replica:
             self.members.learn(member, reading.mono_ns)
         limit = self.map.clock.limit(reading.wall_ms)
         own = self.map.context
-        due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
+        # The first rows on a link speak of what no push on it will bring.
+        due = reading.mono_ns + (self.tuning.graft_delay_ms * _MS if link.rows else 0)
         heard: dict[int, int] = {}
         for row in context.rows:
             heard[row.origin] = row.now
@@ -380,7 +382,7 @@ class Replica:
     def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
         self._gaps.answered(answer.origin, link.number, reading.mono_ns)
         if answer.floor > self.map.context.frontier.get(answer.origin, 0):
-            link.too_old[answer.origin] = None
+            link.too_old[answer.origin] = answer.floor
             self._sessions.open(link, reading)
 
     # ---- sending --------------------------------------------------------------------------------------------------
@@ -537,8 +539,8 @@ class Replica:
         return peers
 
     def caught_up(self) -> bool:
-        """Whether nothing is known to be missing: no gap wanted, no session running."""
-        return not self._gaps and all(k.session is None and not k.too_old for k in self._links.values())
+        """Whether every connected member has said what it has, and nothing of it is missing here."""
+        return not self._gaps and all(k.rows and k.session is None and not k.too_old for k in self._links.values())
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and sizes now."""

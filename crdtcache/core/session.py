@@ -34,7 +34,6 @@ class Session:
         "active_ns",
         "complete",
         "ended",
-        "moved",
         "number",
         "opener",
         "rows",
@@ -51,7 +50,6 @@ class Session:
         self.ended = False  # END was sent
         self.their_end = False
         self.unanswered = 0
-        self.moved = 0  # entries that an offer changed here
         self._source: Iterator[list[Key]] | None = None
         self._rest: list[Key] = []  # of the group being offered: what did not fit the last window
         self._window = 0

@@ -20,7 +20,7 @@ from crdtcache.core.entry import Key
 from crdtcache.core.gaps import Gaps
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import UNSETTLED, LWWMap, Verdict
-from crdtcache.core.messages import Answered, Busy, End, Offer, Open, Ready, Row
+from crdtcache.core.messages import Answered, Busy, End, Gone, Offer, Open, Ready, Row
 from crdtcache.core.session import Session
 
 __all__ = ["Sessions"]
@@ -55,6 +55,12 @@ class Sessions:
     def open(self, link: Link, reading: Reading) -> None:
         """Ask for a session, unless one is running, a BUSY is being waited out, or entries are missing here."""
         if link.session is not None or reading.mono_ns < link.retry_ns or self._held.clearing or self._held.partial:
+            return
+        frontier = self._held.context.frontier
+        for origin, floor in list(link.too_old.items()):
+            if frontier.get(origin, 0) >= floor:
+                del link.too_old[origin]  # somebody else had the log
+        if not link.too_old:
             return
         if any(other.session is not None and other.session.opener for other in self._links.values()):
             return  # one outgoing at a time; housekeeping comes back to it
@@ -95,27 +101,40 @@ class Sessions:
             self._on_offer(session, message, reading)
         self.settle(link, reading)
 
+    def on_better(self, link: Link, offer: Offer, reading: Reading) -> None:
+        """Entries that answer something offered from here; in a session or outside of one."""
+        gone, _, complete = self._offers(offer, reading)
+        if gone:
+            link.control.append(encode(Gone(gone)))
+        if link.session is not None and link.session.number == offer.session:
+            link.session.complete = link.session.complete and complete
+
     def _on_offer(self, session: Session, offer: Offer, reading: Reading) -> None:
+        gone, better, complete = self._offers(offer, reading)
+        session.complete = session.complete and complete
+        session.answer(gone, better, offer.window, complete)
+
+    def _offers(self, offer: Offer, reading: Reading) -> tuple[list[tuple[Key, int, int]], list[Key], bool]:
+        """Apply offers; what to answer GONE, what is held in their place, and whether all were settled."""
+        held = self._held
         slowest = self._slowest_ms(reading)
         gone: list[tuple[Key, int, int]] = []
         better: list[Key] = []
         complete = True
         for key, entry in offer.entries:
-            verdict = self._held.offer(key, entry, reading, slowest)
-            if verdict is Verdict.TAKEN:
-                session.moved += 1
-            elif verdict is Verdict.BEATEN:
+            verdict = held.offer(key, entry, reading, slowest)
+            if verdict is Verdict.BEATEN:
                 better.append(key)
             elif verdict is Verdict.GONE:
                 gone.append((key, entry[0], entry[1]))
-                if key in self._held.store.entries:
+                if key in held.store.entries:
                     better.append(key)
             elif verdict in UNSETTLED:
                 complete = False
                 self._counts["rejected" if verdict is Verdict.REJECTED else "parked"] += 1
         self._counts["entries_received"] += len(offer.entries)
-        session.complete = session.complete and complete
-        session.answer(gone if not self._held.partial else [], better, offer.window, complete)
+        # Who forgot for want of room knows nothing of removals (E4).
+        return gone if not held.partial else [], better, complete
 
     def settle(self, link: Link, reading: Reading) -> None:
         """C3, once both sides have offered all and are answered."""
