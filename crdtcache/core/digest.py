@@ -23,29 +23,29 @@ from crdtcache.core.entry import DEAD, STATE, VALUE, Entry, Key, key_bytes
 Header: TypeAlias = tuple[int, int, int, int, int, int]
 """An entry without its value."""
 
-__all__ = ["BUCKET_BITS", "DIGEST_VERSION", "Digest"]
+__all__ = ["BUCKET_BITS", "BUCKET_SHIFT", "DIGEST_VERSION", "MASK", "Digest", "hash64"]
 
 DIGEST_VERSION = 1
 BUCKET_BITS = 16
 GROUP_BITS = 12
 _GROUP_SHIFT = 64 - GROUP_BITS
-_BUCKET_SHIFT = 64 - BUCKET_BITS
-_MASK = (1 << 64) - 1
+BUCKET_SHIFT = 64 - BUCKET_BITS
+MASK = (1 << 64) - 1
 FOLD_AT = 4096
 
 _row = struct.Struct(">3Q").pack
-_hash = xxhash.xxh3_64_intdigest
+hash64 = xxhash.xxh3_64_intdigest
 
 
 class Digest:
     """The tree of one replica over `entries`, the map that it must describe."""
 
-    __slots__ = ("_dead", "_entries", "_groups", "_seed", "_stale", "_sums", "_visible", "marks")
+    __slots__ = ("_dead", "_entries", "_groups", "_stale", "_visible", "marks", "seed", "sums")
 
     def __init__(self, entries: dict[Key, Entry], seed: int) -> None:
         self._entries = entries
-        self._seed = seed
-        self._sums = array("Q", bytes(8 << BUCKET_BITS))
+        self.seed = seed
+        self.sums = array("Q", bytes(8 << BUCKET_BITS))
         self._visible = array("L", bytes(array("L").itemsize << BUCKET_BITS))
         self._dead = array("L", bytes(array("L").itemsize << BUCKET_BITS))
         self.marks: dict[Key, Header | None] = {}
@@ -54,9 +54,9 @@ class Digest:
         self._groups: list[list[Key] | None] = [None] * (1 << GROUP_BITS)
         self._stale = array("L", bytes(array("L").itemsize << GROUP_BITS))
 
-    def key_hash(self, key: Key) -> int:
+    def keyhash64(self, key: Key) -> int:
         """64 bits that place `key` in the tree; seeded, so that keys cannot be aimed at one bucket."""
-        return _hash(self._content(key), self._seed)
+        return hash64(self._content(key), self.seed)
 
     def mark(self, key: Key, old: Entry | None) -> None:
         """Note that `key` is about to change from `old`, before the map holds the new entry."""
@@ -71,19 +71,19 @@ class Digest:
         marks = self.marks
         if not marks:
             return
-        sums, entry_of, seed, contribution = self._sums, self._entries.get, self._seed, self._contribution
+        sums, entry_of, seed, contribution = self.sums, self._entries.get, self.seed, self._contribution
         for key, old in marks.items():
             new = entry_of(key)
             # Written out for the commonest key and lease: the fold is half of what a `set` costs.
             content = key.encode() if key.__class__ is str else self._content(key)
-            bucket = _hash(content, seed) >> _BUCKET_SHIFT
+            bucket = hash64(content, seed) >> BUCKET_SHIFT
             total = sums[bucket]
             if old is not None and old[STATE] != DEAD:
                 stamp, origin, touch, toucher, expires, state, *_ = old
                 if expires or touch != stamp or toucher != origin:
                     total -= contribution(content, old)
                 else:
-                    total -= _hash(content, stamp ^ origin ^ seed)
+                    total -= hash64(content, stamp ^ origin ^ seed)
             else:
                 state = DEAD
             if new is not None and new[STATE] != DEAD:
@@ -91,18 +91,18 @@ class Digest:
                 if expires or touch != stamp or toucher != origin:
                     total += contribution(content, new)
                 else:
-                    total += _hash(content, stamp ^ origin ^ seed)
+                    total += hash64(content, stamp ^ origin ^ seed)
                 if state == DEAD:
                     self._count(content, bucket, old, new, key)
             else:
                 self._count(content, bucket, old, new, key)
-            sums[bucket] = total & _MASK
+            sums[bucket] = total & MASK
         marks.clear()
 
     def root(self) -> int:
         """The sum over all visible entries; equal maps have equal roots."""
         self.fold()
-        return sum(self._sums) & _MASK
+        return sum(self.sums) & MASK
 
     def counts(self) -> tuple[int, int]:
         """(visible, dead) entries in the map."""
@@ -113,7 +113,7 @@ class Digest:
         """(sum, visible, dead) of the `bits`-bit `prefix` (0 to 16 bits). The caller has folded."""
         width = BUCKET_BITS - bits
         low, high = prefix << width, (prefix + 1) << width
-        return sum(self._sums[low:high]) & _MASK, sum(self._visible[low:high]), sum(self._dead[low:high])
+        return sum(self.sums[low:high]) & MASK, sum(self._visible[low:high]), sum(self._dead[low:high])
 
     def keys_of_group(self, group: int) -> list[Key]:
         """The keys of one of the 4,096 groups, held now; a snapshot."""
@@ -129,7 +129,7 @@ class Digest:
 
     def rebuilt(self) -> Digest:
         """The same tree made anew from the map: what `check` compares with."""
-        fresh = Digest(self._entries, self._seed)
+        fresh = Digest(self._entries, self.seed)
         for key in self._entries:
             fresh.mark(key, None)
         fresh.fold()
@@ -144,7 +144,7 @@ class Digest:
 
     def leaves(self) -> tuple[array[int], array[int], array[int]]:
         """Sums, visible counts and dead counts of all buckets. The caller has folded."""
-        return self._sums, self._visible, self._dead
+        return self.sums, self._visible, self._dead
 
     def groups(self) -> Iterator[int]:
         """The groups that may hold keys."""
@@ -152,7 +152,7 @@ class Digest:
 
     def _contribution(self, content: bytes, entry: Entry | Header) -> int:
         stamp, origin, touch, toucher, expires, *_ = entry
-        return _hash(_row(touch, toucher, expires), _hash(content, stamp ^ origin ^ self._seed))
+        return hash64(_row(touch, toucher, expires), hash64(content, stamp ^ origin ^ self.seed))
 
     def _content(self, key: Key) -> bytes:
         """The bytes of a key that are hashed: of three kinds, so that "a", b"a" and ("a",) stay apart."""
@@ -168,7 +168,7 @@ class Digest:
             if entry is not None:
                 counts = self._dead if entry[STATE] == DEAD else self._visible
                 counts[bucket] += by
-        group = _hash(content, self._seed) >> _GROUP_SHIFT
+        group = hash64(content, self.seed) >> _GROUP_SHIFT
         if old is None and new is not None:
             listed = self._groups[group]
             if listed is None:

@@ -27,14 +27,16 @@ from crdtcache.core.entry import (
     VALUE,
     Entry,
     Key,
+    Value,
     Version,
     dead_entry,
+    live_entry,
     merge,
 )
 from crdtcache.core.log import Log
 from crdtcache.core.outcome import Change
 from crdtcache.core.store import Store
-from crdtcache.core.writing import writer
+from crdtcache.core.writing import settler
 from crdtcache.tuning import Tuning
 
 __all__ = ["UNSETTLED", "LWWMap", "Verdict"]
@@ -84,9 +86,23 @@ class LWWMap:
         self.evicted = 0
         self.expired = 0
         self.unsafe_gc = 0
-        self.put = writer(self)
+        # Own plain writes whose accounts are still to be made: key -> stamp (see `writing`).
+        self.fresh: dict[Key, int] = {}
+        self._settle = settler(self, self.fresh)
 
     # ---- own operations -------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Make the accounts of buffered writes; before anything looks at entries, log, digest or context."""
+        if self.fresh:
+            self._settle()
+
+    def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> int:
+        """Write a value: C1. Returns its stamp."""
+        old = self.store.entries.get(key)
+        stamp = self.clock.issue(reading.wall_ms, old[STAMP] if old is not None else 0)
+        self._write(key, live_entry(stamp, self.origin, expires_at, value), old, reading)
+        return stamp
 
     def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
         """Write a dead entry, also for an absent key (D1). Returns whether a value was visible here."""
@@ -138,6 +154,7 @@ class LWWMap:
     def _write(self, key: Key, entry: Entry, old: Entry | None, reading: Reading) -> None:
         stamp = entry[STAMP]
         if old is not None:
+            # O5 for what an own write replaces. Beyond the cap as well: own writes are always possible.
             self.context.leave_dot(old[STAMP], old[ORIGIN])
         self.replace(key, entry, old, reading, remote=False)
         self.log.append(self.origin, stamp, key)

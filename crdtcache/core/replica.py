@@ -46,6 +46,7 @@ from crdtcache.core.outcome import Dial, Event, LinkBroken, Note, PeerDown, Peer
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
 from crdtcache.core.store import Store
+from crdtcache.core.writing import MOST_FRESH, writer
 from crdtcache.tuning import Tuning
 
 __all__ = ["WIRE_MAX", "WIRE_MIN", "Peer", "Replica"]
@@ -116,6 +117,9 @@ class Replica:
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
         self._counts = dict.fromkeys(_COUNTERS, 0)
+        most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 8 + 1)
+        #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
+        self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self._outbox = Outbox(self.map, self.members, self._counts)
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, self._outbox.position, self._slowest_ms
@@ -130,10 +134,22 @@ class Replica:
 
     @listening.setter
     def listening(self, value: bool) -> None:
+        self.settle()
         self.map.listening = value
+
+    def _settle_full(self) -> None:
+        self.map.settle()
+        if self.store.over():
+            self._make_room(Reading(0, 0))
+
+    def settle(self) -> None:
+        """Make the accounts of what `write` has buffered; every other method does so first."""
+        if self.map.fresh:
+            self._settle_full()
 
     def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> Version:
         """Write `value`; `expires_at` in Unix ms, 0 for never. The caller has checked key and value."""
+        self.settle()
         stamp = self.map.put(key, value, expires_at, reading)
         if self.store.over():
             self._make_room(reading)
@@ -141,39 +157,47 @@ class Replica:
 
     def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
         """Delete everywhere, also an absent key. Returns whether a value was visible here."""
+        self.settle()
         return self.map.delete(key, reading)
 
     def touch(self, key: Key, expires_at: int, reading: Reading) -> bool:
         """Give a visible entry a new expiry (Unix ms, 0 for never); False where there is none."""
+        self.settle()
         return self.map.touch(key, expires_at, reading)
 
     def evict(self, key: Key, reading: Reading) -> bool:
         """Drop the value from this memory only; False where there is none."""
+        self.settle()
         return self.map.evict(key, reading)
 
     def clear(self, reading: Reading) -> Version:
         """Clear the whole cluster of everything written before this instant."""
+        self.settle()
         version = self.map.clear(reading)
         removal.clear_step(self.map, reading, self.tuning.step_entries)
         return version
 
     def clear_local(self, reading: Reading) -> None:
         """Drop every value from this memory only."""
+        self.settle()
         live = self.store.keys()
         for key in live:
             self.map.evict(key, reading)
 
     def entry(self, key: Key, reading: Reading) -> Entry | None:
         """The visible entry of `key` (live or ghost), or None."""
+        self.settle()
         return self.map.visible(key, reading)
 
     def expire_due(self, reading: Reading, key: Key | None = None) -> list[Key]:
         """Expire what is due by the own clock now; the keys, or only `key` where it was among them."""
+        self.settle()
         hidden = removal.expire(self.map, reading, self._slowest_ms(reading))
         return hidden if key is None else [k for k in hidden if k == key]
 
     def digest(self) -> int:
         """64 bits over all visible entries: equal maps have equal digests."""
+        self.settle()
         return self.map.digest.root()
 
     # ---- links ----------------------------------------------------------------------------------------------------
@@ -198,6 +222,7 @@ class Replica:
 
     def connected(self, link: int, hello: Hello, reading: Reading, *, dialed: str | None = None) -> str | None:
         """A link is up; `dialed` is the address that this side called. Returns why it must be closed, or None."""
+        self.settle()
         reason = self._refusal(hello)
         if reason is not None:
             if dialed is not None:
@@ -267,6 +292,7 @@ class Replica:
 
     def receive(self, link: int, data: bytes, reading: Reading) -> None:
         """One frame from a link. Raises nothing for bad bytes: the link is broken with a reason instead."""
+        self.settle()
         source = self._links.get(link)
         if source is None:
             return
@@ -389,6 +415,7 @@ class Replica:
 
     def poll(self, link: int, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one, at most about `frame_bytes`; None: nothing to send now."""
+        self.settle()
         target = self._links.get(link)
         if target is None:
             return None
@@ -415,6 +442,7 @@ class Replica:
 
     def advance(self, reading: Reading) -> None:
         """Do what is due: expiry, clearing, collection, room, pulls, context messages, silent links, calls."""
+        self.settle()
         now = reading.mono_ns
         tuning = self.tuning
         held = self.map
@@ -519,6 +547,7 @@ class Replica:
 
     def take_events(self) -> list[Event]:
         """What has happened since the last call, in order: changes first come, first served."""
+        self.settle()
         changes = self.map.changes
         if not changes and not self._events:
             return []
@@ -544,6 +573,7 @@ class Replica:
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and sizes now."""
+        self.settle()
         held = self.map
         visible, dead = held.digest.counts()
         return {
@@ -565,6 +595,7 @@ class Replica:
 
     def check(self) -> None:
         """AssertionError if an invariant is broken; for tests and the simulator, never in production."""
+        self.settle()
         self.map.check()
         for link in self._links.values():
             member: Member = self.members.known[link.hello.origin]
