@@ -8,6 +8,7 @@ plain imports here, would make every script of an application pay for its cache.
 
 TYPE_CHECKING = False  # type checkers know this name; `from typing import` it would cost milliseconds
 if TYPE_CHECKING:
+    from crdtcache.arguments import MISSING
     from crdtcache.core.entry import Version
     from crdtcache.errors import (
         ConfigError,
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
         ValueTooLarge,
         WouldBlock,
     )
-    from crdtcache.node import MISSING, Node
+    from crdtcache.node import Node
     from crdtcache.tuning import Tuning
     from crdtcache.values import Unknown, register
 
@@ -42,7 +43,7 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "MISSING": "crdtcache.node",
+    "MISSING": "crdtcache.arguments",
     "ConfigError": "crdtcache.errors",
     "CrdtCacheError": "crdtcache.errors",
     "EncodeError": "crdtcache.errors",
