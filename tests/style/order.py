@@ -48,6 +48,9 @@ READING_ORDER = (
     "lookup",
     "mapping",
     "loading",
+    "settings",
+    "life",
+    "portrait",
     "node",
     "",  # crdtcache/__init__.py: what stands below uses the package as its users do
     "demo.*",
