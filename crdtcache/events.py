@@ -1,0 +1,229 @@
+"""What changed, told to whoever asked: kinds, subscriptions, and delivery outside the lock.
+
+A handler runs in the thread that caused the change: the caller's for an own write, the node's for what came
+from a peer. It runs after the change and outside the node's lock, so it may use the cache. What it raises is
+logged; it reaches neither the application's `set` nor the network.
+
+Decision: no dispatcher thread and no queue between change and handler. A queue costs a thread hop per event
+and needs a rule for when it is full; a handler that wants one puts the event into its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+from crdtcache.arguments import MISSING
+from crdtcache.core.entry import LIVE, STATE, VALUE, Entry, Key, Packed, Version, version_of
+from crdtcache.core.messages import Hello
+from crdtcache.core.outcome import Change, PeerDown, PeerUp
+from crdtcache.core.outcome import Event as Outcome
+from crdtcache.values import decode
+
+__all__ = ["KINDS", "Event", "Handler", "Kind", "Subscription", "Subscriptions"]
+
+Kind: TypeAlias = Literal["set", "deleted", "expired", "evicted", "overwritten", "peer_up", "peer_down"]
+_CHANGES = ("set", "deleted", "expired", "evicted", "overwritten")
+KINDS = (*_CHANGES, "peer_up", "peer_down")
+"""Every kind that `on` knows, see `Event`."""
+
+log = logging.getLogger("crdtcache")
+log.addHandler(logging.NullHandler())
+
+
+class Event:
+    """One thing that happened, as a handler sees it.
+
+    ===========  ====================================================================================
+    kind         what it says; `value` and `old` are MISSING where there is none
+    ===========  ====================================================================================
+    set          `value` is visible here now; `old` is what it replaced
+    deleted      `old` was removed by a `delete` or a `clear`, here or elsewhere
+    expired      `old` has passed its `ttl`
+    evicted      `old` left this node's memory; other nodes still have it
+    overwritten  of two writes that had not seen each other `value` stays and `old` is lost
+    peer_up      the member `peer` is connected
+    peer_down    the member `peer` is not connected any more, for `reason`
+    ===========  ====================================================================================
+
+    `key` is None for the last two. `remote`: a peer's doing. `version`: the write's, None for peers.
+    A packed value is decoded at each look, so handlers share nothing.
+    """
+
+    __slots__ = ("_old", "_value", "key", "kind", "peer", "reason", "region", "remote", "version")
+
+    def __init__(
+        self,
+        kind: str,
+        key: Key | None = None,
+        value: object = MISSING,
+        old: object = MISSING,
+        *,
+        remote: bool = True,
+        version: Version | None = None,
+        peer: Hello | None = None,
+        reason: str = "",
+    ) -> None:
+        self.kind = kind
+        self.key = key
+        self.remote = remote
+        self.version = version
+        self.peer = peer.name if peer is not None else None
+        self.region = peer.region if peer is not None else None
+        self.reason = reason
+        self._value = value
+        self._old = old
+
+    @property
+    def value(self) -> object:
+        """The value that is visible from now on. Raises `EncodeError` where this node cannot read it."""
+        return decode(self._value) if isinstance(self._value, Packed) else self._value
+
+    @property
+    def old(self) -> object:
+        """The value that is gone. Raises `EncodeError` where this node cannot read it."""
+        return decode(self._old) if isinstance(self._old, Packed) else self._old
+
+    def __repr__(self) -> str:
+        subject = repr(self.key) if self.peer is None else f"{self.peer} ({self.region})"
+        return f"<Event {self.kind} {subject}{' remote' if self.remote else ''}>"
+
+
+Handler: TypeAlias = Callable[[Event], object]
+
+
+def _stored(entry: Entry | None) -> object:
+    return entry[VALUE] if entry is not None and entry[STATE] == LIVE else MISSING
+
+
+def _event_of(outcome: Change | PeerUp | PeerDown) -> Event:
+    if isinstance(outcome, Change):
+        kind, key, entry, previous, remote = outcome
+        version = version_of(entry)
+        if kind in ("set", "overwritten"):
+            return Event(kind, key, _stored(entry), _stored(previous), remote=remote, version=version)
+        # What went: the entry before, or, where it stays as it was and is only hidden, the entry itself.
+        gone = previous if previous is not None else entry
+        return Event(kind, key, MISSING, _stored(gone), remote=remote, version=version)
+    if isinstance(outcome, PeerUp):
+        return Event("peer_up", peer=outcome.hello)
+    return Event("peer_down", peer=outcome.hello, reason=outcome.reason)
+
+
+class Subscription:
+    """A handler's place among the subscribers; `close()` ends it, also as a context manager.
+
+    Without a handler yet it is a decorator: `@cache.on("set")` subscribes the function and returns it.
+    """
+
+    __slots__ = ("_handlers", "_owner", "kinds", "prefix")
+
+    def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: str | bytes) -> None:
+        self._owner = owner
+        self._handlers: tuple[Handler, ...] = ()
+        self.kinds = kinds
+        self.prefix = prefix
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Subscribe `handler` and return it. Raises TypeError for an `async def`, which nobody would await."""
+        if not callable(handler):
+            raise TypeError(f"{handler!r} is not callable; a handler takes one Event")
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{handler!r} is async; a handler is a plain function (put the event into your own queue)")
+        self._handlers = (*self._handlers, handler)
+        self._owner.add(self)
+        return handler
+
+    def close(self) -> None:
+        """Stop: no event that happens from now on is delivered. May be called twice, and from a handler."""
+        self._handlers = ()
+        self._owner.remove(self)
+
+    def wants(self, key: Key | None) -> bool:
+        """Whether `key` begins with the prefix: text of text, bytes of bytes. Peers have no key and always pass."""
+        prefix = self.prefix
+        if not prefix or key is None:
+            return True
+        if isinstance(key, str):
+            return isinstance(prefix, str) and key.startswith(prefix)
+        return isinstance(key, bytes) and isinstance(prefix, bytes) and key.startswith(prefix)
+
+    def deliver(self, event: Event) -> None:
+        """Run the handlers; what one raises is logged and concerns nobody else."""
+        for handler in self._handlers:
+            try:
+                handler(event)
+            except Exception:  # the door to foreign code
+                log.exception("the handler %r of %r failed", handler, event)
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+class Subscriptions:
+    """All subscriptions of one node. `changed(listening)` is called when the first comes or the last goes."""
+
+    def __init__(self, changed: Callable[[bool], None]) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()  # of the list of subscribers only; never held while a handler runs
+        self._by_kind: dict[str, tuple[Subscription, ...]] = {}
+
+    def subscribe(self, kinds: tuple[str, ...], prefix: str | bytes, handler: Handler | None) -> Subscription:
+        """A new subscription to `kinds` (none: all of them) of keys that begin with `prefix`.
+
+        Raises ValueError for an unknown kind, TypeError for a prefix that is neither text nor bytes.
+        """
+        for kind in kinds:
+            if kind not in KINDS:
+                raise ValueError(f"on({kind!r}): there is no such event; there are {', '.join(KINDS)}")
+        if prefix.__class__ not in (str, bytes):
+            raise TypeError(f"prefix={prefix!r}: text for str keys, or bytes for bytes keys")
+        subscription = Subscription(self, tuple(dict.fromkeys(kinds)) or KINDS, prefix)
+        if handler is not None:
+            subscription(handler)
+        return subscription
+
+    def add(self, subscription: Subscription) -> None:
+        """Take a subscription in; it is there once however often it is added."""
+        # Tuples replaced whole: a delivery under way in another thread sees one state or the other.
+        with self._lock:
+            for kind in subscription.kinds:
+                present = self._by_kind.get(kind, ())
+                if subscription not in present:
+                    self._by_kind[kind] = (*present, subscription)
+            self._changed(self.hears_changes)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Take it out; nothing happens where it is not."""
+        with self._lock:
+            for kind in subscription.kinds:
+                self._by_kind[kind] = tuple(s for s in self._by_kind.get(kind, ()) if s is not subscription)
+            self._changed(self.hears_changes)
+
+    @property
+    def hears_changes(self) -> bool:
+        """Whether anybody asked for changes of keys: until then none need be collected."""
+        return any(self._by_kind.get(kind) for kind in _CHANGES)
+
+    def deliver(self, outcomes: Iterable[Outcome]) -> None:
+        """Hand out what a replica collected, in order. Called without the lock; raises nothing of a handler's."""
+        for outcome in outcomes:
+            if isinstance(outcome, Change):
+                interested = self._by_kind.get(outcome.kind)
+                if interested:
+                    interested = tuple(s for s in interested if s.wants(outcome.key))
+            elif isinstance(outcome, (PeerUp, PeerDown)):
+                interested = self._by_kind.get("peer_up" if isinstance(outcome, PeerUp) else "peer_down")
+            else:
+                continue  # for the driver, or for the log
+            if interested:
+                event = _event_of(outcome)
+                for subscription in interested:
+                    subscription.deliver(event)
