@@ -1,0 +1,318 @@
+"""Looking up: what a node shows of its replica's memory, and the one lock around it.
+
+A hit of `get` is one subscript of the young generation (`core.store`) and takes no lock; only what expires, is
+packed, or is not there goes further. `get`, `in`, `len` and iteration show values that are in memory; `ttl`,
+`expires_at` and `version` answer for every visible entry, also one whose value this node has evicted.
+
+Decision: types of keys are checked on a write and on a miss, not on a hit: `True` may find the key 1, and the
+hit stays at dict speed. `==` is identity, not content: a node belongs into sets and weak references, and
+comparing a live cache item by item would answer for no single instant.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
+
+from crdtcache.arguments import MISSING
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
+from crdtcache.core.outcome import Dial
+from crdtcache.core.outcome import Event as Outcome
+from crdtcache.core.replica import Replica
+from crdtcache.errors import EncodeError, ValueTooLarge
+from crdtcache.events import Subscriptions
+from crdtcache.runtime.clocks import TimeSource
+from crdtcache.values import decode
+
+if TYPE_CHECKING:  # with defaults, so that `Node()` needs no annotation; a plain TypeVar has none before 3.13
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    K = DefaultTypeVar("K", bound=Hashable, default=Any)
+    V = DefaultTypeVar("V", default=Any)
+else:
+    K = TypeVar("K")
+    V = TypeVar("V")
+D = TypeVar("D")
+
+__all__ = ["K", "Lookup", "V", "Wakeable"]
+
+log = logging.getLogger("crdtcache")
+
+
+class Wakeable(Protocol):
+    """The driver, as far as a write needs it."""
+
+    asleep: bool
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        ...
+
+
+class Lookup(Mapping[K, V]):
+    """What a node shows of its replica's memory. `ttl_ms`: the default time to live, 0 for none."""
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "_driver",
+        "_hits",
+        "_hot",
+        "_inline",
+        "_listening",
+        "_lock",
+        "_misses",
+        "_replica",
+        "_short_key",
+        "_subscriptions",
+        "_ttl_ms",
+        "_unreadable",
+        "_writes",
+    )
+
+    def __init__(self, replica: Replica, clock: TimeSource, *, ttl_ms: int, max_value_bytes: int) -> None:
+        self._replica: Final = replica
+        self._clock: Final = clock
+        self._lock: Final = threading.Lock()
+        self._driver: Wakeable | None = None
+        self._hot: Final = replica.store.hot
+        self._hot.missing = self._promote
+        self._ttl_ms = ttl_ms
+        self._inline = min(max_value_bytes, replica.tuning.inline_bytes)
+        # A shorter str of ASCII needs no encoding to know that it is within the limit.
+        self._short_key = min(256, replica.tuning.key_bytes - 3)
+        self._hits = self._misses = self._writes = self._unreadable = 0
+        self._listening = False
+        self._subscriptions: Final = Subscriptions(self._listen)
+
+    @overload
+    def get(self, key: K) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V | D) -> V | D: ...
+    def get(self, key: K, default: object = None) -> object:
+        """The value of `key`, or `default`. Never loads, never waits, never raises for a key that is not here.
+
+        Containers come back as a fresh copy each time. Raises `KeyTypeError` for what cannot be a key.
+        """
+        value = self._hot[key]  # type: ignore[index]
+        if value.__class__ is tuple:
+            return self._attend(key, value, default)
+        self._hits += 1
+        return value
+
+    def __getitem__(self, key: K) -> V:
+        value = self._hot[key]  # type: ignore[index]
+        if value.__class__ is tuple:
+            value = self._attend(key, value, MISSING)
+            if value is MISSING:
+                raise KeyError(key)
+            return value  # type: ignore[return-value]
+        self._hits += 1
+        return value  # type: ignore[return-value]
+
+    def _attend(self, key: K, found: Entry | tuple[()], default: object) -> object:
+        """What a hit of the fast path leaves: absent, expiring, or packed."""
+        if found:
+            expires = found[EXPIRES]
+            if not expires or self._clock.reading().wall_ms < expires:
+                value = self._open(found[VALUE])
+                if value is not MISSING:
+                    self._hits += 1
+                    return value
+        else:
+            self._check_key(key)
+        self._misses += 1
+        return default
+
+    def _open(self, value: object) -> object:
+        """A reader's copy of a stored value; MISSING, and one warning per node, where it cannot be read."""
+        if value.__class__ is not Packed:
+            return value
+        try:
+            return decode(value)
+        except EncodeError as error:
+            if not self._unreadable:
+                log.warning("a value cannot be read here and is treated as missing: %s (logged once)", error)
+            self._unreadable += 1
+            return MISSING
+
+    def _promote(self, key: Key) -> object:
+        with self._lock:
+            return self._replica.store.promote(key)
+
+    @overload
+    def peek(self, key: K) -> V | None: ...
+    @overload
+    def peek(self, key: K, default: V | D) -> V | D: ...
+    def peek(self, key: K, default: object = None) -> object:
+        """`get` that counts as no use: neither recency nor statistics change."""
+        value = self._look(key)
+        return default if value is MISSING else value
+
+    def _look(self, key: object) -> object:
+        entry = self._visible(key)
+        return self._open(entry[VALUE]) if entry is not None and entry[STATE] == LIVE else MISSING
+
+    def _visible(self, key: object) -> Entry | None:
+        """The visible entry of `key`; its type is checked where there is none."""
+        reading = self._clock.reading()
+        with self._lock:
+            entry = self._replica.entry(cast("Key", key), reading)
+        if entry is None:
+            self._check_key(key)
+        return entry
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The values of those of `keys` that are here."""
+        found = {key: self.get(key, MISSING) for key in keys}
+        return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
+
+    def __contains__(self, key: object) -> bool:
+        if self._hot.get(cast("Key", key), ()).__class__ is not tuple:  # dict.get: no promotion, it is no use
+            return True
+        entry = self._visible(key)
+        return entry is not None and entry[STATE] == LIVE
+
+    def __len__(self) -> int:
+        self._keep_house()
+        return self._replica.store.live
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._snapshot())
+
+    def _snapshot(self) -> list[K]:
+        self._keep_house()
+        with self._lock:
+            return cast("list[K]", self._replica.store.keys())
+
+    def known_keys(self) -> list[K]:
+        """Every visible key, also those whose value this node has evicted; some may have expired just now."""
+        entries = self._replica.store.entries
+        with self._lock:
+            keys = list(entries)
+        return [cast("K", key) for key in keys if (entry := entries.get(key)) is not None and entry[STATE] != DEAD]
+
+    @property
+    def maxsize(self) -> int | None:
+        """The greatest number of values in this node's memory, None for no bound."""
+        return self._replica.store.maxsize
+
+    def keys(self) -> KeysView[K]:
+        """A view of the keys; iterating it takes a snapshot, so the map may change meanwhile."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[V]:
+        """A view of the values, peeked one by one; what goes while iterating is left out."""
+        return _Values(self)
+
+    def items(self) -> ItemsView[K, V]:
+        """A view of keys and values, peeked one by one; what goes while iterating is left out."""
+        return _Items(self)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def ttl(self, key: K) -> float | None:
+        """Seconds until `key` expires; None if it never does. Raises KeyError where it is not visible."""
+        reading = self._clock.reading()
+        entry = self._visible(key)
+        if entry is None:
+            raise KeyError(key)
+        return max(0, entry[EXPIRES] - reading.wall_ms) / 1_000 if entry[EXPIRES] else None
+
+    def expires_at(self, key: K) -> datetime | None:
+        """When `key` expires, in UTC; None if it never does. Raises KeyError where it is not visible."""
+        entry = self._visible(key)
+        if entry is None:
+            raise KeyError(key)
+        return datetime.fromtimestamp(entry[EXPIRES] / 1_000, UTC) if entry[EXPIRES] else None
+
+    def version(self, key: K) -> Version | None:
+        """The version of the visible entry of `key`, None where there is none: equal versions are equal values."""
+        entry = self._visible(key)
+        return version_of(entry) if entry is not None else None
+
+    # ---- around the lock ------------------------------------------------------------------------------------------
+
+    def _check_key(self, key: object) -> None:
+        """Raises `KeyTypeError`, `EncodeError` or `ValueTooLarge`, the caller's fault, for what cannot be a key."""
+        length = len(key_bytes(cast("Key", key)))
+        limit = self._replica.tuning.key_bytes
+        if length > limit:
+            raise ValueTooLarge(f"a key of {length} bytes is above the limit of {limit} bytes (Tuning.key_bytes)")
+
+    def _outcomes(self) -> list[Outcome] | None:
+        """What the call under the lock has changed; only collected while somebody listens."""
+        return self._replica.take_events() if self._listening else None
+
+    def _told(self, outcomes: list[Outcome] | None) -> None:
+        """After the lock: wake the driver if it sleeps, and run the handlers."""
+        driver = self._driver
+        if driver is not None and driver.asleep:
+            driver.wake()
+        if outcomes:
+            self._subscriptions.deliver(outcomes)
+
+    def _attach(self, driver: Wakeable | None) -> None:
+        with self._lock:
+            self._driver = driver
+
+    def _listen(self, listening: bool) -> None:
+        with self._lock:
+            self._replica.listening = listening
+            self._listening = listening
+
+    def _keep_house(self) -> None:
+        """Hide what is due; without a driver also do what the driver would: clear, collect, make room."""
+        while True:
+            reading = self._clock.reading()
+            with self._lock:
+                self._replica.expire_due(reading)
+                due = self._replica.deadline() if self._driver is None else None
+                again = due is not None and due <= reading.mono_ns
+                if again:
+                    self._replica.advance(reading)
+                outcomes = self._replica.take_events() if self._listening or again else None
+                if again:
+                    for outcome in outcomes or ():
+                        if isinstance(outcome, Dial):  # nobody is there to call; it counts as a failed call
+                            self._replica.dial_failed(outcome.address, reading)
+            if outcomes:
+                self._subscriptions.deliver(outcomes)
+            if not again:
+                return
+
+
+class _Values(ValuesView[V]):
+    """Values without use of them: no recency, no statistics."""
+
+    __slots__ = ()
+    _mapping: Lookup[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        for _, value in self._mapping.items():  # noqa: PERF102 - this is values()
+            yield value
+
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
+
+class _Items(ItemsView[K, V]):
+    """Items without use of them: no recency, no statistics."""
+
+    __slots__ = ()
+    _mapping: Lookup[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        for key in self._mapping:
+            value = self._mapping.peek(key, MISSING)
+            if value is not MISSING:
+                yield key, cast("V", value)
+
+    def __contains__(self, item: object) -> bool:
+        key, value = cast("tuple[K, V]", item)
+        found = self._mapping.peek(key, MISSING)
+        return found is value or (found is not MISSING and found == value)
