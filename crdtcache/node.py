@@ -1,0 +1,367 @@
+"""Node: the user's cache. A mapping in memory (`mapping`), a life (`life`), and what can be seen of the others.
+
+The constructor opens nothing and starts nothing: a node that was never started is an in-process cache. Started,
+it is one replica among many, and the calls stay what they were: memory operations that no network can delay or
+fail. What can wait for the network exists twice, the plain name for threads and the `a`-prefixed one for event loops.
+
+Decision: one class for trio, asyncio and threads. The refused alternative, a sync and an async class, makes every
+library above choose, and every local call an `await` that never waits.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Coroutine, Hashable
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+
+from crdtcache.arguments import DEFAULT, MISSING, Default, Seconds, milliseconds
+from crdtcache.core.replica import Peer, Replica
+from crdtcache.errors import WouldBlock
+from crdtcache.events import Handler, Kind, Subscription
+from crdtcache.flights import Flights, event_loop
+from crdtcache.life import Life
+from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
+from crdtcache.lookup import K, V
+from crdtcache.mapping import LocalMap
+from crdtcache.portrait import Region, portrait, regions_of, summary
+from crdtcache.runtime.clocks import SystemClock, TimeSource
+from crdtcache.settings import Peers, checked, digest_seed
+from crdtcache.tuning import Tuning
+
+__all__ = ["MISSING", "Node"]
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+_POLL_S = 0.01  # how often a waiter looks
+
+
+class Node(LocalMap[K, V]):
+    """A cache in this process that all its peers share.
+
+    `peers`: seeds, one or more of "10.0.0.2", "host:2738", "[2001:db8::1]:2738", or a function that returns them; a
+    name stands for all its addresses; the node's own address may be among them. `cluster`: nodes of another name
+    are refused. `region`, `zone`: where this node is. `name`: who it is, for people; a later process of the same
+    name takes its place; left out, the host name and a random suffix.
+
+    `listen`: "auto" (loopback where all peers are, else all addresses, port 2738), "host:port" (port 0: any), or
+    None to dial out only. `advertise`: the "host:port" where others reach this node. `secret`: text or bytes
+    that all nodes know; beyond loopback `start()` asks for it, or for `insecure=True`.
+
+    `maxsize`: values in memory. `max_bytes`: bytes of memory, with the index; the first limit reached evicts the
+    least recently used. `max_value_bytes`: the largest value; `Tuning.inline_bytes` limits it too until large
+    values travel in chunks. Sizes are bytes or "256MB". `ttl`: seconds, "1h30m" or a `timedelta` that entries live
+    where `set` says nothing; None for ever. `sweep_interval`: how late an expiry event may be (0.1 s).
+
+    `thread`: True to run in a thread of its own even inside trio, False never to. `clock`: anything with a
+    `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
+    """
+
+    __slots__ = ("_flights", "_life", "_settings")
+
+    def __init__(
+        self,
+        peers: Peers = None,
+        *,
+        cluster: str = "default",
+        region: str = "default",
+        zone: str | None = None,
+        name: str | None = None,
+        listen: str | None = "auto",
+        advertise: str | None = None,
+        secret: str | bytes | None = None,
+        insecure: bool = False,
+        maxsize: int | None = 100_000,
+        max_bytes: int | str | None = "256MB",
+        max_value_bytes: int | str = "8MB",
+        ttl: Seconds | None = None,
+        sweep_interval: Seconds | None = None,
+        thread: bool | None = None,
+        clock: TimeSource | None = None,
+        tuning: Tuning | None = None,
+    ) -> None:
+        settings = checked(
+            peers=peers,
+            cluster=cluster,
+            region=region,
+            zone=zone,
+            name=name,
+            listen=listen,
+            advertise=advertise,
+            secret=secret,
+            insecure=insecure,
+            maxsize=maxsize,
+            max_bytes=max_bytes,
+            max_value_bytes=max_value_bytes,
+            ttl=ttl,
+            sweep_interval=sweep_interval,
+            thread=thread,
+            tuning=tuning,
+        )
+        clock = clock if clock is not None else SystemClock()
+        reading = clock.reading()
+        replica = Replica(
+            origin=int.from_bytes(os.urandom(8), "big") or 1,
+            name=settings.name,
+            cluster=settings.cluster,
+            generation=reading.wall_ms,
+            rng=random.Random(),
+            reading=reading,
+            region=settings.region,
+            zone=settings.zone,
+            advertise=settings.advertise,
+            seed=digest_seed(settings.cluster, settings.secret),
+            tuning=settings.tuning,
+            maxsize=settings.maxsize,
+            max_bytes=settings.max_bytes,
+            seeded=bool(settings.peers),
+        )
+        super().__init__(replica, clock, ttl_ms=settings.ttl_ms, max_value_bytes=settings.max_value_bytes)
+        self._settings = settings
+        self._flights = Flights()
+        self._life = Life(self._make_driver, self._attach, settings.name, settings.thread)
+
+    def _make_driver(self) -> Any:
+        from crdtcache.runtime.driver import Driver
+
+        settings = self._settings
+        return Driver(
+            self._replica,
+            self._lock,
+            self._clock,
+            self._subscriptions.deliver,
+            listen=settings.listen,
+            peers=settings.peers,
+            secret=settings.secret,
+            insecure=settings.insecure,
+            tuning=settings.tuning,
+        )
+
+    # ---- life -----------------------------------------------------------------------------------------------------
+
+    def start(self, timeout: Seconds = 5.0) -> Self:
+        """Run in a thread of its own; returns itself once it listens, and never waits for a peer.
+
+        May be called inside an event loop, twice, and after `close()`. Raises `ConfigError`, nothing being
+        started then: a port that is taken, an address that is not this host's, no `secret=` where one is needed.
+        """
+        self._life.start(_seconds(timeout, "timeout"))
+        return self
+
+    def close(self, timeout: Seconds = 2.0) -> None:
+        """Leave the cluster within `timeout`; what is in memory stays, and local calls go on working.
+
+        Raises `WouldBlock` inside an event loop: there it is `await node.aclose()`, or the end of the `with`.
+        """
+        _refuse_loop("close", "aclose")
+        self._life.close(_seconds(timeout, "timeout"))
+
+    async def aclose(self, timeout: Seconds = 2.0) -> None:  # noqa: ASYNC109 - the twin of close
+        """As `close`, in trio or asyncio."""
+        await self._life.aclose(_seconds(timeout, "timeout"))
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._life.close(2.0)  # also inside a loop, a notebook's for one: it waits for a thread, not for the network
+
+    async def __aenter__(self) -> Self:
+        await self._life.enter(5.0)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        return await self._life.leave(kind, error, tb, 2.0)
+
+    def wait_ready(self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None) -> bool:
+        """Wait until `min_peers` are connected and nothing they have is known to be missing here; whether it came.
+
+        `min_peers`: left out, 1 where `peers=` was given, else 0. `timeout`: None to wait for ever. It never
+        raises for a network that is away. Raises `WouldBlock` inside an event loop: `await node.aready()`.
+        """
+        _refuse_loop("wait_ready", "aready")
+        end = _deadline(timeout)
+        while not self._is_ready(min_peers):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    async def aready(self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None) -> bool:  # noqa: ASYNC109
+        """As `wait_ready`, in trio or asyncio."""
+        end = _deadline(timeout)
+        sleep: Callable[[float], Coroutine[Any, Any, None]]
+        if event_loop() == "trio":
+            from trio import sleep
+        else:
+            from asyncio import sleep
+        while not self._is_ready(min_peers):
+            if time.monotonic() >= end:
+                return False
+            await sleep(_POLL_S)
+        return True
+
+    def _is_ready(self, min_peers: int | None) -> bool:
+        needed = min_peers if min_peers is not None else int(bool(self._settings.peers))
+        with self._lock:
+            up = [peer for peer in self._replica.peers() if peer.connected]
+            return len(up) >= needed and all(p.lag_ms is not None for p in up) and self._replica.caught_up()
+
+    # ---- functions and events -------------------------------------------------------------------------------------
+
+    @overload
+    def cached(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncCached[P, T]: ...
+    @overload
+    def cached(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+    @overload
+    def cached(
+        self,
+        function: None = None,
+        /,
+        *,
+        ttl: Seconds | Default | None = DEFAULT,
+        key: str | Callable[..., Hashable] | None = None,
+        ignore: Collection[str] = (),
+        single_flight: bool = True,
+        version: int = 0,
+    ) -> _Decorator: ...
+    def cached(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        ttl: Seconds | Default | None = DEFAULT,
+        key: str | Callable[..., Hashable] | None = None,
+        ignore: Collection[str] = (),
+        single_flight: bool = True,
+        version: int = 0,
+    ) -> Any:
+        """Decorator: the results of a function (`def` or `async def`, trio or asyncio, also a method) in the cache.
+
+        `key`: a template of its parameters such as "user:{user_id}", a function of the same arguments, or None for
+        name and arguments. `ignore`: parameters that do not matter (a connection). `version`: raise it when results
+        of the code before must not be used. `single_flight`: callers that miss together wait for one run. The result
+        has `key`, `peek`, `invalidate`, `refresh`, `put`, `cache_info`, `cache_clear` and `__wrapped__`.
+        Raises `ConfigError` for what cannot be cached.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            return make_cached(
+                self,
+                self._flights,
+                function,
+                ttl=ttl,
+                key=key,
+                ignore=ignore,
+                single_flight=single_flight,
+                version=version,
+            )
+
+        return decorate if function is None else decorate(function)
+
+    def on(self, *kinds: Kind, prefix: str | bytes = "", call: Handler | None = None) -> Subscription:
+        """Run a handler at every event of `kinds` (none: all) whose key begins with `prefix`.
+
+        The handler is `call`, or what the result decorates; it gets an `Event` in the thread that caused it, and
+        what it raises is logged. `close()` of the result ends it. Raises ValueError for an unknown kind.
+        """
+        return self._subscriptions.subscribe(kinds, prefix, call)
+
+    # ---- what can be seen -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Who this node is, for people."""
+        return self._settings.name
+
+    @property
+    def running(self) -> bool:
+        """Whether it is part of the cluster just now."""
+        return self._life.running
+
+    @property
+    def peers(self) -> list[Peer]:
+        """The members that have been met, connected or not."""
+        with self._lock:
+            return self._replica.peers()
+
+    @property
+    def regions(self) -> dict[str, Region]:
+        """The regions that are known: members, how many are connected, the greatest lag."""
+        return regions_of(self._settings.region, self.peers)
+
+    def digest(self) -> int:
+        """64 bits over everything visible: nodes with equal digests hold equal maps."""
+        with self._lock:
+            return self._replica.digest()
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the constructor, and sizes now. Counts of hits may miss some that threads made at once."""
+        with self._lock:
+            counts = self._replica.stats()
+        own = {"hits": self._hits, "misses": self._misses, "writes": self._writes, "unreadable": self._unreadable}
+        return {**own, **counts}
+
+    def cache_info(self) -> CacheInfo:
+        """`(hits, misses, maxsize, currsize)`, as `functools.lru_cache` has it."""
+        return CacheInfo(self._hits, self._misses, self.maxsize, len(self))
+
+    def status(self) -> dict[str, Any]:
+        """Everything about this node as JSON types, for a health page; the secret is left out."""
+        driver = self._life.driver
+        return portrait(
+            name=self.name,
+            origin=self._replica.origin,
+            generation=self._replica.generation,
+            state=self._state(),
+            mode=self._life.mode,
+            address=driver.address if driver is not None else "",
+            advertise=self._replica.advertise,
+            conditions=driver.conditions if driver is not None else [],
+            settings=self._settings.shown(),
+            peers=self.peers,
+            digest=self.digest(),
+            stats=self.stats(),
+        )
+
+    def _state(self) -> str:
+        if self.running:
+            return "running"
+        return "closed" if self._life.began else "new"
+
+    def __repr__(self) -> str:
+        settings = self._settings
+        return summary(
+            self.name, settings.cluster, settings.region, self._state(), self.peers, self._replica.store.live
+        )
+
+
+class _Decorator(Protocol):
+    """What `cached(...)` returns: the types of the function that it decorates are kept."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]], /) -> AsyncCached[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
+def _seconds(time: Seconds, argument: str) -> float:
+    return max(0, milliseconds(time, argument)) / 1_000
+
+
+def _deadline(timeout: Seconds | None) -> float:
+    return time.monotonic() + (float("inf") if timeout is None else _seconds(timeout, "timeout"))
+
+
+def _refuse_loop(blocking: str, twin: str) -> None:
+    loop = event_loop()
+    if loop is not None:
+        raise WouldBlock(f"{blocking}() would block the {loop} loop that it is called in; use `await node.{twin}()`")

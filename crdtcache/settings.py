@@ -1,0 +1,162 @@
+"""What a node was told: every argument of its constructor, checked once, in the units that the rooms below use.
+
+A mistake raises here, on the line of the user who made it, before anything is opened. What needs the network to be
+known (a busy port, a name without addresses) is found by `start()`.
+
+Decision: one frozen record, so that `status()` can show what a node runs with, the secret left out, and nothing
+reads an argument twice in two ways.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import socket
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from crdtcache.arguments import Seconds, byte_count, milliseconds
+from crdtcache.errors import ConfigError
+from crdtcache.tuning import Tuning
+
+__all__ = ["Peers", "Settings", "checked", "digest_seed"]
+
+Peers: TypeAlias = "str | Iterable[str] | Callable[[], Iterable[str]] | None"
+
+_LONGEST_NAME = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The constructor's arguments as they were understood."""
+
+    peers: list[str] | Callable[[], Iterable[str]] | None
+    cluster: str
+    region: str
+    zone: str
+    name: str
+    listen: str | None
+    advertise: str
+    secret: bytes | None
+    insecure: bool
+    maxsize: int | None
+    max_bytes: int | None
+    max_value_bytes: int
+    ttl_ms: int
+    thread: bool | None
+    tuning: Tuning
+
+    def shown(self) -> dict[str, Any]:
+        """For people and JSON: no secret, no functions."""
+        return {
+            "peers": getattr(self.peers, "__qualname__", "a function") if callable(self.peers) else self.peers,
+            "cluster": self.cluster,
+            "region": self.region,
+            "zone": self.zone,
+            "listen": self.listen,
+            "advertise": self.advertise,
+            "secret": "***" if self.secret is not None else None,
+            "insecure": self.insecure,
+            "maxsize": self.maxsize,
+            "max_bytes": self.max_bytes,
+            "max_value_bytes": self.max_value_bytes,
+            "ttl": self.ttl_ms / 1_000 if self.ttl_ms else None,
+            "sweep_interval": self.tuning.sweep_ms / 1_000,
+            "thread": self.thread,
+        }
+
+
+def checked(
+    *,
+    peers: Peers,
+    cluster: str,
+    region: str,
+    zone: str | None,
+    name: str | None,
+    listen: str | None,
+    advertise: str | None,
+    secret: str | bytes | None,
+    insecure: bool,
+    maxsize: int | None,
+    max_bytes: int | str | None,
+    max_value_bytes: int | str,
+    ttl: Seconds | None,
+    sweep_interval: Seconds | None,
+    thread: bool | None,
+    tuning: Tuning | None,
+) -> Settings:
+    """The arguments of `Node`, or `ConfigError`, the caller's fault, that names the one that is wrong."""
+    try:
+        numbers = tuning if tuning is not None else Tuning()
+        if sweep_interval is not None:
+            numbers = replace(numbers, sweep_ms=milliseconds(sweep_interval, "sweep_interval"))
+        return Settings(
+            peers=_peers(peers),
+            cluster=_name("cluster", cluster),
+            region=_name("region", region),
+            zone=_name("zone", zone) if zone is not None else "",
+            name=_name("name", name) if name is not None else f"{socket.gethostname()[:200]}-{secrets.token_hex(2)}",
+            listen=listen,
+            advertise=advertise or "",
+            secret=_secret(secret),
+            insecure=insecure,
+            maxsize=_maxsize(maxsize),
+            max_bytes=byte_count(max_bytes, "max_bytes") if max_bytes is not None else None,
+            max_value_bytes=byte_count(max_value_bytes, "max_value_bytes"),
+            ttl_ms=_ttl(ttl),
+            thread=thread,
+            tuning=numbers,
+        )
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def _peers(peers: Peers) -> list[str] | Callable[[], Iterable[str]] | None:
+    if peers is None or callable(peers):
+        return peers
+    addresses = peers.split(",") if isinstance(peers, str) else list(peers)
+    for address in addresses:
+        if not isinstance(address, str):
+            raise ConfigError(f"peers= holds {address!r}: addresses are text such as '10.0.0.2' or 'host:2738'")
+    return [address.strip() for address in addresses if address.strip()]
+
+
+def _maxsize(maxsize: object) -> int | None:
+    if maxsize is None or (isinstance(maxsize, int) and not isinstance(maxsize, bool) and maxsize > 0):
+        return maxsize
+    raise ConfigError(f"maxsize={maxsize!r}: a number of values above 0, or None for no bound")
+
+
+def _ttl(ttl: Seconds | None) -> int:
+    if ttl is None:
+        return 0
+    span = milliseconds(ttl, "ttl")
+    if span <= 0:
+        raise ConfigError(f"ttl={ttl!r}: must be positive; ttl=None means never")
+    return span
+
+
+def _name(argument: str, text: object) -> str:
+    if not isinstance(text, str) or not text:
+        raise ConfigError(f"{argument}={text!r}: must be text, and not empty")
+    if len(text) > _LONGEST_NAME or not text.isprintable():
+        raise ConfigError(f"{argument}={text[:40]!r}: {len(text)} characters; at most {_LONGEST_NAME}, all printable")
+    return text
+
+
+def _secret(secret: object) -> bytes | None:
+    if secret is None:
+        return None
+    if not isinstance(secret, (str, bytes)) or not secret:
+        raise ConfigError("secret= must be text or bytes, and not empty; leave it out for none")
+    return secret.encode() if isinstance(secret, str) else secret
+
+
+def digest_seed(cluster: str, secret: bytes | None) -> int:
+    """The 64-bit seed of the digest: the same for all nodes of a cluster, unknown to others."""
+    mac = hmac.new(secret or b"", b"crdtcache digest seed\0" + cluster.encode(), hashlib.sha256)
+    return int.from_bytes(mac.digest()[:8], "big")
