@@ -166,9 +166,21 @@ class LWWMap:
     # ---- offers: O1..O5 -------------------------------------------------------------------------------------------
 
     def offer(
-        self, key: Key, entry: Entry, reading: Reading, slowest_ms: int | None, upto: tuple[int, int] = (0, 0)
+        self,
+        key: Key,
+        entry: Entry,
+        reading: Reading,
+        slowest_ms: int | None,
+        *,
+        upto: tuple[int, int] = (0, 0),
+        capped: bool = False,
     ) -> Verdict:
-        """One entry from anywhere. `slowest_ms`: D2's slowest clock. `upto`: (origin, stamp) about to be covered."""
+        """One entry from anywhere. `slowest_ms`: D2's slowest clock. `upto`: (origin, stamp) about to be covered.
+
+        `capped`: no dot beyond the cap; for slices, which somebody goes on sending. What a session offers is
+        bounded by the peer's index and covered by the rows at its end; with the cap, two replicas that had
+        overwritten more than 4,096 keys of each other's beyond their logs would never end a session.
+        """
         stamp, origin = entry[STAMP], entry[ORIGIN]
         judged = self.clock.judge(max(stamp, entry[TOUCH]), reading.wall_ms)
         if judged is not Guard.ACCEPT:
@@ -185,7 +197,7 @@ class LWWMap:
         covered = context.covers(stamp, origin)
         if held is not None and held[:2] > entry[:2]:  # O2
             if not covered:
-                if not self._leave_dots(upto, entry[:2], removed):
+                if not self._leave_dots(upto, entry[:2], removed, capped=capped):
                     return Verdict.FULL
                 if held[ORIGIN] == self.origin and entry[STATE] != DEAD:
                     self._lost(key, held, entry, remote=True)
@@ -197,7 +209,7 @@ class LWWMap:
             if held is None:
                 return Verdict.IGNORED
         # What is held is covered by that: only what it replaces, or its writer removed, may need a dot.
-        if not self._leave_dots(upto, held[:2] if held is not None else None, removed):
+        if not self._leave_dots(upto, held[:2] if held is not None else None, removed, capped=capped):
             return Verdict.FULL
         if (
             held is not None
@@ -213,7 +225,7 @@ class LWWMap:
         self.replace(key, entry, held, reading, remote=True)  # O4
         return Verdict.TAKEN
 
-    def _leave_dots(self, upto: tuple[int, int], *versions: object) -> bool:
+    def _leave_dots(self, upto: tuple[int, int], *versions: object, capped: bool) -> bool:
         """O5: cover each version that the frontier (or `upto`) does not; False where the cap forbids it."""
         context = self.context
         origin, limit = upto
@@ -223,7 +235,7 @@ class LWWMap:
             if v is not None and not (v[1] == origin and v[0] <= limit)  # type: ignore[index]
         ]
         for version in needed:
-            if not context.has_room(*version):
+            if capped and not context.has_room(*version):
                 return False
         for version in needed:
             context.leave_dot(*version)
@@ -258,7 +270,7 @@ class LWWMap:
     def forget(self, key: Key, entry: Entry, reading: Reading) -> bool:
         """Drop an entry whole; only where its version, and what it removed, stay covered (O5)."""
         removed = entry[VALUE] if entry[STATE] == DEAD and entry[VALUE].__class__ is tuple else None
-        if not self._leave_dots((0, 0), entry[:2], removed):
+        if not self._leave_dots((0, 0), entry[:2], removed, capped=True):
             return False
         self.replace(key, None, entry, reading, remote=True)
         return True

@@ -102,7 +102,7 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     for item in part.items:
         within = contiguous and item.first <= hi
         entry = item.entry
-        verdict = held.offer(item.key, entry, reading, slowest_ms, (origin, hi) if within else (0, 0))
+        verdict = held.offer(item.key, entry, reading, slowest_ms, upto=(origin, hi) if within else (0, 0), capped=True)
         if verdict is Verdict.GONE:
             gone.append((item.key, entry[STAMP], entry[ORIGIN]))
         elif verdict in UNSETTLED:
