@@ -1,0 +1,1 @@
+"""The runtime over real loopback sockets, and its parts by hand."""
