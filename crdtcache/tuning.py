@@ -33,6 +33,7 @@ class Tuning:
     # sessions
     window_entries: int = 512  # entries per window of a streamed map; the lock is held for one window
     windows_in_flight: int = 4  # unanswered windows per session
+    compare_ms: int = 10_000  # digests that stand still and differ for so long lead to a session
     session_idle_ms: int = 10_000  # a session without progress for so long ends
     busy_ms: int = 1_000  # the least wait after BUSY; full jitter up to 15 x
     # data

@@ -295,7 +295,7 @@ def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
     members = [
         MemberRow(_number(o), _number(generation), *map(_text, rest[:4])) for o, generation, *rest in _tuple(part[4])
     ]
-    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members)
+    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, _number(part[5]))
 
 
 def _parse_gone(part: tuple[Any, ...], limits: Limits) -> Gone:

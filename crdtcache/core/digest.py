@@ -40,7 +40,7 @@ hash64 = xxhash.xxh3_64_intdigest
 class Digest:
     """The tree of one replica over `entries`, the map that it must describe."""
 
-    __slots__ = ("_dead", "_entries", "_groups", "_stale", "_visible", "marks", "seed", "sums")
+    __slots__ = ("_dead", "_entries", "_groups", "_stale", "_visible", "marks", "seed", "sums", "total")
 
     def __init__(self, entries: dict[Key, Entry], seed: int) -> None:
         self._entries = entries
@@ -48,6 +48,7 @@ class Digest:
         self.sums = array("Q", bytes(8 << BUCKET_BITS))
         self._visible = array("L", bytes(array("L").itemsize << BUCKET_BITS))
         self._dead = array("L", bytes(array("L").itemsize << BUCKET_BITS))
+        self.total = 0  # of all sums, not yet mod 2**64
         self.marks: dict[Key, Header | None] = {}
         # Lists of the keys of each 4096th of the hash space, made when first used. A forgotten key stays in
         # its list until the list is next read or half of it is stale: removal on the spot would be a scan.
@@ -77,7 +78,7 @@ class Digest:
             # Written out for the commonest key and lease: the fold is half of what a `set` costs.
             content = key.encode() if key.__class__ is str else self._content(key)
             bucket = hash64(content, seed) >> BUCKET_SHIFT
-            total = sums[bucket]
+            total = before = sums[bucket]
             if old is not None and old[STATE] != DEAD:
                 stamp, origin, touch, toucher, expires, state, *_ = old
                 if expires or touch != stamp or toucher != origin:
@@ -97,12 +98,14 @@ class Digest:
             else:
                 self._count(content, bucket, old, new, key)
             sums[bucket] = total & MASK
+            self.total += total - before
         marks.clear()
 
     def root(self) -> int:
         """The sum over all visible entries; equal maps have equal roots."""
         self.fold()
-        return sum(self.sums) & MASK
+        self.total &= MASK
+        return self.total
 
     def counts(self) -> tuple[int, int]:
         """(visible, dead) entries in the map."""
@@ -140,6 +143,7 @@ class Digest:
         self.fold()
         fresh = self.rebuilt()
         assert fresh.leaves() == self.leaves(), "digest drift: sums or counts"
+        assert sum(self.sums) & MASK == self.root(), "digest drift: root"
         assert sum(len(self.keys_of_group(g)) for g in self.groups()) == len(self._entries), "digest drift: keys"
 
     def leaves(self) -> tuple[array[int], array[int], array[int]]:

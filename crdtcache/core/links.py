@@ -21,11 +21,13 @@ class Link:
         "age_ms",
         "control",
         "cursors",
+        "differ_ns",
         "heard_ns",
         "hello",
         "number",
         "our_dial",
         "retry_ns",
+        "roots",
         "rows",
         "sent_ns",
         "session",
@@ -47,3 +49,5 @@ class Link:
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this
+        self.roots = (0, 0)  # our digest and the peer's, as of its last context message
+        self.differ_ns = now_ns  # since when these two have not changed

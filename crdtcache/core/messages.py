@@ -99,12 +99,13 @@ class Slice(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What the sender has accounted for, its clock, and whom it has met."""
+    """What the sender has accounted for, its clock, whom it has met, and the digest of what it holds."""
 
     rows: list[Row]
     clock_ms: int
     clear_mark: tuple[int, int]
     members: list[MemberRow]
+    root: int  # of the digest; 0 in a sign of life, which is one row and nothing else
 
 
 class Pull(NamedTuple):

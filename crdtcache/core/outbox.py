@@ -115,7 +115,9 @@ class Outbox:
     def tell(self, link: Link, reading: Reading) -> None:
         """Queue a context message: what is accounted for here, and who has been met."""
         rows, clock_ms, mark = self.position(reading)
-        link.control.append(encode(Context(rows, clock_ms, mark, self._members.rows()[:_MOST_MEMBERS])))
+        link.control.append(
+            encode(Context(rows, clock_ms, mark, self._members.rows()[:_MOST_MEMBERS], self._held.digest.root()))
+        )
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
 
@@ -123,7 +125,7 @@ class Outbox:
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
         row = Row(self._held.origin, own.last.get(self._held.origin, 0), own.frontier[self._held.origin])
-        return Context([row], reading.wall_ms, own.clear_mark, [])
+        return Context([row], reading.wall_ms, own.clear_mark, [], 0)
 
     def answer_gone(self, link: Link, gone: list[tuple[Key, int, int]]) -> None:
         """O3's answer to a slice: GONE, then what is held for those keys."""

@@ -397,6 +397,20 @@ class Replica:
         behind = any(last > heard.get(origin, 0) for origin, last in own.last.items())
         if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
             self._outbox.tell(link, reading)
+        self._compare(link, context.root, reading)
+
+    def _compare(self, link: Link, root: int, reading: Reading) -> None:
+        """Digests that stand still and differ although nothing is missing: only a session can tell why.
+
+        It happens after a forced collection, or a touch that came too late for some (design section 7).
+        """
+        roots = (self.map.digest.root(), root)
+        if roots != link.roots or roots[0] == root or self._gaps:
+            link.roots, link.differ_ns = roots, reading.mono_ns
+        elif reading.mono_ns - link.differ_ns >= self.tuning.compare_ms * _MS:
+            link.differ_ns = reading.mono_ns
+            self._counts["compared_unequal"] += 1
+            self._sessions.open(link, reading, differs=True)
 
     def _on_pull(self, link: Link, pull: Pull) -> None:
         if pull.lo < self.map.log.floor(pull.origin) or pull.origin not in self.map.context.frontier:
@@ -607,6 +621,7 @@ class Replica:
 
 
 _COUNTERS = (
+    "compared_unequal",
     "contexts_sent",
     "entries_received",
     "entries_sent",

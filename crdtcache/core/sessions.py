@@ -52,7 +52,7 @@ class Sessions:
         self._slowest_ms = slowest_ms
         self._number = 0
 
-    def open(self, link: Link, reading: Reading) -> None:
+    def open(self, link: Link, reading: Reading, *, differs: bool = False) -> None:
         """Ask for a session, unless one is running, a BUSY is being waited out, or entries are missing here."""
         if link.session is not None or reading.mono_ns < link.retry_ns or self._held.clearing or self._held.partial:
             return
@@ -60,7 +60,7 @@ class Sessions:
         for origin, floor in list(link.too_old.items()):
             if frontier.get(origin, 0) >= floor:
                 del link.too_old[origin]  # somebody else had the log
-        if not link.too_old:
+        if not link.too_old and not differs:
             return
         if any(other.session is not None and other.session.opener for other in self._links.values()):
             return  # one outgoing at a time; housekeeping comes back to it

@@ -72,6 +72,7 @@ def settler(held: LWWMap, fresh: dict[Key, int]) -> Callable[[], None]:
         keys = sorted(fresh, key=fresh.__getitem__)
         stamps = [fresh[key] for key in keys]
         fresh.clear()
+        grown = 0
         for key, stamp in zip(keys, stamps, strict=True):
             value: Value = hot[key]  # type: ignore[assignment]
             old = entry_of(key)
@@ -94,12 +95,14 @@ def settler(held: LWWMap, fresh: dict[Key, int]) -> Callable[[], None]:
                 bucket = hash64(content, seed) >> BUCKET_SHIFT
                 delta = hash64(content, stamp ^ mixed) - hash64(content, old[STAMP] ^ mixed)
                 sums[bucket] = (sums[bucket] + delta) & MASK
+                grown += delta
             was = old[VALUE]
             if value.__class__ is was.__class__ is str and value.isascii() and was.isascii():
                 if len(value) != len(was):
                     store.bytes += len(value) - len(was)
             elif value is not was:
                 store.bytes += weight(value) - weight(was)
+        held.digest.total += grown
         column.stamps += stamps
         column.keys += keys
         log.count += len(keys)
