@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar, cast, overload
 
 from crdtcache.arguments import DEFAULT, MAX_MS, MISSING, Default, Seconds, milliseconds, moment_ms
 from crdtcache.core.clock import Reading
-from crdtcache.core.entry import EXPIRES, LIVE, STATE, VALUE, Entry, Key, Value, Version
+from crdtcache.core.entry import EXPIRES, LIVE, STATE, VALUE, Key, Value, Version
 from crdtcache.lookup import K, Lookup, V
 from crdtcache.values import encode
 
@@ -26,6 +26,7 @@ D = TypeVar("D")
 
 _INT_LOW: Final = -(1 << 63)
 _INT_HIGH: Final = (1 << 64) - 1
+_REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
 _KEEP_HOUSE: Final = 1_023  # without a driver, one write in 1,024 keeps house
 
 
@@ -189,7 +190,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     def pop(self, key: K) -> V: ...
     @overload
     def pop(self, key: K, default: V | D) -> V | D: ...
-    def pop(self, key: K, default: object = MISSING) -> object:
+    def pop(self, key: K, default: object = _REQUIRED) -> object:
         """Delete `key` everywhere and return its value; without one here `default`, or KeyError."""
         reading = self._clock.reading()
         with self._lock:
@@ -200,12 +201,9 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             outcomes = self._outcomes()
         if not found:
             self._check_key(key)
-            if default is MISSING:
-                raise KeyError(key)
-            return default
         self._told(outcomes)
-        value = self._open(cast("Entry", entry)[VALUE])
-        if value is MISSING and default is MISSING:
+        value = self._open(entry[VALUE]) if entry is not None and found else MISSING
+        if value is MISSING and default is _REQUIRED:
             raise KeyError(key)
         return default if value is MISSING else value
 

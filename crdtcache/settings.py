@@ -91,7 +91,7 @@ def checked(
     try:
         numbers = tuning if tuning is not None else Tuning()
         if sweep_interval is not None:
-            numbers = replace(numbers, sweep_ms=milliseconds(sweep_interval, "sweep_interval"))
+            numbers = replace(numbers, sweep_ms=_positive(sweep_interval, "sweep_interval"))
         return Settings(
             peers=_peers(peers),
             cluster=_name("cluster", cluster),
@@ -105,7 +105,7 @@ def checked(
             maxsize=_maxsize(maxsize),
             max_bytes=byte_count(max_bytes, "max_bytes") if max_bytes is not None else None,
             max_value_bytes=byte_count(max_value_bytes, "max_value_bytes"),
-            ttl_ms=_ttl(ttl),
+            ttl_ms=_positive(ttl, "ttl") if ttl is not None else 0,
             thread=thread,
             tuning=numbers,
         )
@@ -131,12 +131,10 @@ def _maxsize(maxsize: object) -> int | None:
     raise ConfigError(f"maxsize={maxsize!r}: a number of values above 0, or None for no bound")
 
 
-def _ttl(ttl: Seconds | None) -> int:
-    if ttl is None:
-        return 0
-    span = milliseconds(ttl, "ttl")
+def _positive(time: Seconds, argument: str) -> int:
+    span = milliseconds(time, argument)
     if span <= 0:
-        raise ConfigError(f"ttl={ttl!r}: must be positive; ttl=None means never")
+        raise ConfigError(f"{argument}={time!r}: must be positive")
     return span
 
 

@@ -1,0 +1,98 @@
+"""What a node was told, what it counts, and what it shows of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from crdtcache.errors import ConfigError
+from crdtcache.node import Node
+from crdtcache.tuning import Tuning
+from tests.node_clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def node(clock):
+    return Node(clock=clock, name="n")
+
+
+def test_hits_and_misses(node):
+    node.update(a=1, b=[1])
+    for key in ("a", "b", "c"):
+        node.get(key)
+        node.peek(key)
+        key in node  # noqa: B015
+    with pytest.raises(KeyError):
+        node["d"]
+    list(node.items())
+    assert node.cache_info()[:2] == (2, 2)
+    assert (node.stats()["hits"], node.stats()["misses"]) == (2, 2)
+
+
+def test_repr_and_status(clock):
+    node = Node(["10.0.0.1"], name="web-1", cluster="shop", region="eu", secret="hush", clock=clock)
+    node["a"] = 1
+    assert repr(node) == "<Node web-1 shop/eu new 0 peers 1 key>"
+    status = node.status()
+    text = json.dumps(status)
+    assert "hush" not in text
+    assert (status["settings"]["secret"], status["state"], status["mode"]) == ("***", "new", None)
+    assert (status["keys"], status["digest"]) == (1, f"{node.digest():016x}")
+    assert node.regions == {"eu": (1, 1, None)}
+    assert node.peers == []
+    assert json.loads(text) == status
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"cluster": ""},
+        {"region": 5},
+        {"name": "a\nb"},
+        {"name": "x" * 300},
+        {"zone": ""},
+        {"secret": ""},
+        {"secret": 5},
+        {"peers": [5]},
+        {"maxsize": 0},
+        {"maxsize": 1.5},
+        {"max_bytes": "lots"},
+        {"max_bytes": -1},
+        {"max_value_bytes": 0},
+        {"ttl": 0},
+        {"ttl": "x"},
+        {"sweep_interval": 0},
+        {"sweep_interval": True},
+    ],
+)
+def test_mistakes_in_the_constructor_are_named(arguments):
+    with pytest.raises(ConfigError, match=next(iter(arguments))):
+        Node(**arguments)
+
+
+def test_sweep_interval_and_tuning_meet():
+    assert Node(sweep_interval=0.5).status()["settings"]["sweep_interval"] == 0.5
+    assert Node(tuning=Tuning(sweep_ms=250)).status()["settings"]["sweep_interval"] == 0.25
+
+
+def test_default_names_differ():
+    assert Node().name != Node().name
+
+
+def test_neither_import_nor_constructor_loads_trio_or_asyncio():
+    code = (
+        "import sys, crdtcache.node\n"
+        "node = crdtcache.node.Node(['10.0.0.1']); node['a'] = 1; len(node)\n"
+        "node.cached(lambda x: x)(1); repr(node)\n"
+        "print([name for name in ('trio', 'asyncio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
