@@ -1,0 +1,538 @@
+"""Cached functions: keys, the handle, methods, and results that must not bury a newer write."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from decimal import Decimal
+from uuid import UUID
+
+import pytest
+
+from crdtcache.arguments import MISSING
+from crdtcache.errors import ConfigError, EncodeError, ValueTooLarge
+from crdtcache.node import Node
+from tests.node_clock import FakeClock
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def node(clock):
+    return Node(clock=clock)
+
+
+@pytest.fixture
+def runs():
+    return []
+
+
+# ---- calling ----
+
+
+def test_the_function_runs_once_per_arguments(node, runs):
+    @node.cached
+    def area(width: int, height: int = 2) -> int:
+        """Its docstring."""
+        runs.append((width, height))
+        return width * height
+
+    assert [area(3), area(3, 2), area(width=3), area(height=2, width=3), area(4)] == [6, 6, 6, 6, 8]
+    assert runs == [(3, 2), (4, 2)]
+    assert (area.__name__, area.__doc__, area.__wrapped__(1)) == ("area", "Its docstring.", 2)
+    assert repr(area).endswith("area>")
+    with pytest.raises(TypeError, match="width"):
+        area()
+
+
+def test_results_are_copies_and_none_is_a_result(node, runs):
+    @node.cached
+    def load(x: int) -> list[int] | None:
+        runs.append(x)
+        return [x] if x else None
+
+    load(1).append(2)
+    assert load(1) == [1]
+    assert (load(0), load(0)) == (None, None)
+    assert runs == [1, 0]
+
+
+def test_exceptions_are_not_cached(node, runs):
+    @node.cached
+    def load() -> int:
+        runs.append(1)
+        raise LookupError("no")
+
+    for _ in range(2):
+        with pytest.raises(LookupError, match="no"):
+            load()
+    assert len(runs) == 2
+    assert len(node) == 0
+
+
+def test_ttl(node, clock, runs):
+    @node.cached(ttl="10s")
+    def load(x: int) -> int:
+        runs.append(x)
+        return x
+
+    load(1)
+    assert node.ttl(load.key(1)) == 10
+    clock.tick(10)
+    load(1)
+    assert runs == [1, 1]
+
+
+def test_the_handle(node, runs):
+    @node.cached(key="square:{x}")
+    def square(x: int) -> int:
+        runs.append(x)
+        return x * x
+
+    assert square.key(3) == "square:3"
+    assert square.peek(3) is MISSING
+    assert square.invalidate(3) is False
+    assert square(3) == square.peek(3) == node["square:3"] == 9
+    assert square.refresh(3) == 9
+    assert square.put(81, 3) == node.version("square:3")
+    assert square(3) == 81
+    assert square.invalidate(x=3) is True
+    assert square(3) == 9
+    assert runs == [3, 3, 3]
+    info = square.cache_info()
+    assert (info.hits, info.misses, info.maxsize, info.currsize) == (1, 2, 100_000, 1)
+    node["other"] = 1
+    square.cache_clear()
+    assert dict(node) == {"other": 1}
+    assert square.cache_info()[:2] == (0, 0)
+
+
+# ---- keys ----
+
+
+def test_keys_tell_types_apart(node):
+    @node.cached
+    def f(x: object) -> str:
+        return type(x).__name__
+
+    values = [1, True, 1.0, "1", b"1", None, (1,), [1], {"a": 1}, 2**70, Decimal(1), UUID(int=1), ("1",), "None"]
+    assert [f(value) for value in values] == [type(value).__name__ for value in values]
+    assert len({f.key(value) for value in values}) == len(values)
+    assert [f(value) for value in values] == [type(value).__name__ for value in values]
+
+
+def test_default_keys_hold_name_arguments_and_version(node):
+    def f(x: int, *rest: str, flag: bool = False, **more: int) -> int:
+        return x
+
+    plain, later = node.cached(f), node.cached(version=2)(f)
+    name = f"{f.__module__}.{f.__qualname__}"
+    assert plain.key(1)[:2] == (name, 1)
+    assert later.key(1)[0] == name + "@2"
+    assert plain.key(1, a=1, b=2) == plain.key(1, b=2, a=1) != plain.key(1, a=2, b=1)
+    assert plain.key(1, "a") != plain.key(1, "b") != plain.key(1, flag=True)
+
+
+def test_long_arguments_make_short_keys(node):
+    @node.cached
+    def f(text: str) -> int:
+        return len(text)
+
+    assert f("x" * 5_000) == 5_000
+    assert f.key("x" * 5_000) != f.key("x" * 5_001)
+    assert len(str(f.key("x" * 5_000))) < 400
+    f.cache_clear()
+    assert len(node) == 0
+
+
+def test_ignored_parameters(node, runs):
+    @node.cached(ignore=["db"])
+    def f(x: int, db: object) -> int:
+        runs.append(x)
+        return x
+
+    f(1, object())
+    f(1, db=object())
+    assert runs == [1]
+
+
+def test_an_argument_without_encoding_is_named(node):
+    @node.cached
+    def f(x: int, db: object) -> int:
+        return x
+
+    with pytest.raises(TypeError, match=r"argument db .*ignore=\['db'\]"):
+        f(1, object())
+
+
+@dataclass
+class User:
+    id: int
+    tags: list
+
+
+def test_templates(node):
+    @node.cached(key="user:{user.id}:{page:03d}:{lang!r}", version=3)
+    def f(user: User, page: int = 1, lang: str = "en") -> int:
+        return user.id
+
+    assert f.key(User(7, [])) == "user:7:001:'en'@3"
+    f(User(7, []))
+    node["user:7:001:'en'"] = "of another version"
+    f.cache_clear()
+    assert list(node) == ["user:7:001:'en'"]
+
+
+def test_a_template_takes_no_object_whose_text_is_an_address(node):
+    @node.cached(key="user:{user}")
+    def f(user: object) -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=r"\{user\} is a User"):
+        f(User(1, []))
+
+
+def test_key_functions(node, runs):
+    @node.cached(key=lambda user, **_: ("user", user.id), version=1)
+    def f(user: User, deep: bool = False) -> int:
+        runs.append(user.id)
+        return user.id
+
+    f(User(1, [1]))
+    f(User(1, [2]), deep=True)
+    assert runs == [1]
+    assert f.key(User(1, [])) == (("user", 1), "@1")
+    assert f.cache_info().currsize == 1
+    with pytest.raises(TypeError, match="invalidate"):
+        f.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"key": "user:{nobody}"},
+        {"key": "user:{}"},
+        {"key": "user:{0}"},
+        {"key": "user:{x"},
+        {"key": 5},
+        {"ignore": ["nobody"]},
+        {"ignore": "x"},
+        {"ttl": 0},
+    ],
+)
+def test_mistakes_are_told_at_the_decorator(node, arguments):
+    with pytest.raises(ConfigError):
+        node.cached(**arguments)(lambda x: x)
+
+
+def test_what_cannot_be_cached(node):
+    def generator():
+        yield 1
+
+    async def async_generator():
+        yield 1
+
+    for thing in (generator, async_generator, 5, classmethod(lambda cls: 1), staticmethod(lambda: 1)):
+        with pytest.raises(ConfigError):
+            node.cached()(thing)
+
+
+# ---- methods ----
+
+
+def test_methods_leave_the_object_out(node, runs):
+    class Repository:
+        @node.cached(ttl=60)
+        def load(self, x: int) -> int:
+            runs.append(x)
+            return x
+
+        @staticmethod
+        @node.cached
+        def double(x: int) -> int:
+            runs.append(("static", x))
+            return 2 * x
+
+        @classmethod
+        @node.cached
+        def create(cls, x: int) -> str:
+            runs.append((cls.__name__, x))
+            return cls.__name__
+
+    class Child(Repository):
+        pass
+
+    one, two = Repository(), Repository()
+    assert one.load(5) == two.load(x=5) == Repository.load(one, 5) == 5
+    assert one.load.key(5) == two.load.key(5)
+    assert one.load.peek(5) == 5
+    assert two.load.invalidate(5) is True
+    assert one.load.put(6, 5)
+    assert (one.load(5), one.load.refresh(5), one.load(5)) == (6, 5, 5)
+    assert Repository.load.cache_info().hits == 4
+    assert (one.double(2), Repository.double(2)) == (4, 4)
+    assert [Repository.create(1), Child.create(1), Child().create(1)] == ["Repository", "Child", "Child"]
+    assert runs == [5, 5, ("static", 2), ("Repository", 1), ("Child", 1)]
+
+
+def test_methods_with_a_cache_key_of_their_own(node, runs):
+    class Tenant:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __cache_key__(self) -> str:
+            return self.name
+
+        @node.cached
+        def load(self, x: int) -> str:
+            runs.append(self.name)
+            return self.name
+
+    assert [Tenant(name).load(1) for name in ("a", "b", "a")] == ["a", "b", "a"]
+    assert runs == ["a", "b"]
+
+
+def test_methods_with_templates_see_the_object(node):
+    class Shop:
+        id = 4
+
+        @node.cached(key="shop:{self.id}:{x}")
+        def load(self, x: int) -> int:
+            return x
+
+    assert Shop().load.key(2) == "shop:4:2"
+
+
+# ---- results and writes that meet ----
+
+
+def test_a_result_does_not_outlive_an_invalidation(node, runs):
+    @node.cached(key="k")
+    def load() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            load.invalidate()  # somebody else, while this one reads
+        return f"run {len(runs)}"
+
+    assert load() == "run 1"
+    assert load.peek() is MISSING
+    assert load() == load() == "run 2"
+
+
+def test_a_result_does_not_bury_a_newer_write(node):
+    @node.cached(key="k")
+    def load() -> str:
+        node["k"] = "written meanwhile"
+        return "read before"
+
+    assert load() == "read before"
+    assert load() == node["k"] == "written meanwhile"
+
+
+def test_an_expiry_meanwhile_is_no_write(node, clock):
+    node.set("k", "old", ttl=1)
+
+    @node.cached(key="k")
+    def load() -> str:
+        clock.tick(5)
+        node.check_expiry()
+        return "new"
+
+    clock.tick(1)
+    load()
+    assert load.peek() == "new"
+
+
+def test_a_result_without_encoding_is_the_callers_error(node):
+    @node.cached
+    def load() -> object:
+        return object()
+
+    with pytest.raises(EncodeError):
+        load()
+
+
+def test_a_result_that_is_too_large_is_returned_and_logged_once(node, runs, caplog):
+    @node.cached
+    def load() -> str:
+        runs.append(1)
+        return "x" * 100_000
+
+    with caplog.at_level(logging.WARNING, "crdtcache"):
+        assert len(load()) == len(load()) == 100_000
+    assert (len(runs), len(node)) == (2, 0)
+    assert caplog.text.count("not cached") == 1
+    with pytest.raises(ValueTooLarge):
+        load.put("x" * 100_000)
+
+
+# ---- one run for all who wait ----
+
+
+def in_threads(*calls):
+    """Run the calls at once; their results or exceptions, in order."""
+    results: list = [None] * len(calls)
+
+    def run(i, call):
+        try:
+            results[i] = call()
+        except BaseException as error:  # noqa: BLE001
+            results[i] = error
+
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads), "a deadlock"
+    return results
+
+
+def waiters(node) -> int:
+    return sum(len(flight._wakers) for flight in list(node._flights._by_key.values()))
+
+
+def until(condition) -> None:
+    pause = threading.Event()
+    for _ in range(2_000):
+        if condition():
+            return
+        pause.wait(0.005)
+    raise AssertionError("it did not come to pass within 10 s")
+
+
+def test_threads_that_miss_together_wait_for_one_run(node, runs):
+    @node.cached
+    def load(x: int) -> list[int]:
+        runs.append(x)
+        until(lambda: waiters(node) == 7)
+        return [x]
+
+    results = in_threads(*[lambda: load(1)] * 8)
+    assert results == [[1]] * 8
+    assert len({id(result) for result in results}) == 8
+    assert runs == [1]
+    assert node._flights._by_key == {}
+
+
+def test_an_exception_reaches_every_waiter(node, runs):
+    error = RuntimeError("down")
+
+    @node.cached
+    def load() -> int:
+        runs.append(1)
+        until(lambda: waiters(node) == 3)
+        raise error
+
+    assert in_threads(*[load] * 4) == [error] * 4
+    assert runs == [1]
+
+
+def test_an_interrupted_leader_hands_over(node, runs):
+    @node.cached
+    def load() -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            until(lambda: waiters(node) == 2)
+            raise KeyboardInterrupt
+        return "second"
+
+    results = in_threads(*[load] * 3)
+    assert sorted(map(repr, results)) == ["'second'", "'second'", "KeyboardInterrupt()"]
+    assert len(runs) == 2
+
+
+def test_a_leader_that_was_outrun_hands_over(node, runs):
+    @node.cached(key="k")
+    def load() -> str:
+        runs.append(1)
+        until(lambda: waiters(node) == 1 or len(runs) > 1)
+        if len(runs) == 1:
+            load.invalidate()
+        return f"run {len(runs)}"
+
+    assert sorted(in_threads(load, load)) == ["run 1", "run 2"]
+    assert load.peek() == "run 2"
+
+
+def test_a_waiter_of_a_result_that_is_too_large_gets_it(node, runs):
+    @node.cached
+    def load() -> str:
+        runs.append(1)
+        until(lambda: waiters(node) == 1)
+        return "x" * 50_000
+
+    assert [len(result) for result in in_threads(load, load)] == [50_000, 50_000]
+    assert len(runs) == 1
+
+
+def test_recursion_on_the_same_key_runs_the_function(node, runs):
+    @node.cached(key="k")
+    def load(depth: int) -> int:
+        runs.append(depth)
+        return depth if depth == 3 else load(depth + 1)
+
+    assert in_threads(lambda: load(0)) == [3]
+    assert runs == [0, 1, 2, 3]
+
+
+def test_recursion_over_keys(node, runs):
+    @node.cached
+    def fib(n: int) -> int:
+        runs.append(n)
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    assert fib(60) == 1_548_008_755_920
+    assert len(runs) == 61
+
+
+def test_two_loads_that_need_each_other_end(node):
+    both = threading.Barrier(2, timeout=10)
+    first = threading.local()
+
+    @node.cached
+    def load(x: int) -> str:
+        if not getattr(first, "done", False):
+            first.done = True
+            both.wait()
+            return f"{x}({load(1 - x)})"
+        return f"{x}"
+
+    assert min(in_threads(lambda: load(0), lambda: load(1))).startswith("0(1")
+
+
+def test_three_loads_in_a_ring_over_two_nodes_end(node):
+    all_three = threading.Barrier(3, timeout=10)
+    nodes = [node, Node(), Node()]
+    started = threading.local()
+
+    def make(i):
+        @nodes[i].cached(key=f"ring {i}")
+        def load() -> int:
+            if getattr(started, "done", False):
+                return 1
+            started.done = True
+            all_three.wait()
+            return 1 + functions[(i + 1) % 3]()
+
+        return load
+
+    functions = [make(i) for i in range(3)]
+    assert all(result in (2, 3, 4) for result in in_threads(*functions))
+
+
+def test_without_single_flight_everybody_runs(node, runs):
+    both = threading.Barrier(2, timeout=10)
+
+    @node.cached(single_flight=False)
+    def load() -> int:
+        both.wait()
+        runs.append(1)
+        return 1
+
+    assert in_threads(load, load) == [1, 1]
+    assert len(runs) == 2
