@@ -22,6 +22,8 @@ from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, 
 from crdtcache.core.outcome import Dial
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.core.replica import Replica
+from crdtcache.core.store import LATER
+from crdtcache.core.writing import LARGE
 from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
 from crdtcache.runtime.clocks import TimeSource
@@ -58,18 +60,24 @@ class Lookup(Mapping[K, V]):
     __slots__ = (
         "__weakref__",
         "_clock",
+        "_context",
         "_driver",
+        "_entry_of",
         "_hits",
         "_hot",
         "_inline",
         "_listening",
         "_lock",
         "_misses",
+        "_origin",
         "_replica",
         "_short_key",
+        "_small",
         "_subscriptions",
         "_ttl_ms",
         "_unreadable",
+        "_wall_ms",
+        "_write",
         "_writes",
     )
 
@@ -80,8 +88,14 @@ class Lookup(Mapping[K, V]):
         self._driver: Wakeable | None = None
         self._hot: Final = replica.store.hot
         self._hot.missing = self._promote
+        self._entry_of: Final = replica.store.entries.get
+        self._write: Final = replica.write
+        self._origin: Final = replica.origin
+        self._context: Final = replica.map.context
+        self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
         self._ttl_ms = ttl_ms
         self._inline = min(max_value_bytes, replica.tuning.inline_bytes)
+        self._small = min(self._inline, LARGE)
         # A shorter str of ASCII needs no encoding to know that it is within the limit.
         self._short_key = min(256, replica.tuning.key_bytes - 3)
         self._hits = self._misses = self._writes = self._unreadable = 0
@@ -98,32 +112,35 @@ class Lookup(Mapping[K, V]):
         Containers come back as a fresh copy each time. Raises `KeyTypeError` for what cannot be a key.
         """
         value = self._hot[key]  # type: ignore[index]
-        if value.__class__ is tuple:
-            return self._attend(key, value, default)
+        if value is LATER:
+            return self._attend(key, default)
         self._hits += 1
         return value
 
     def __getitem__(self, key: K) -> V:
         value = self._hot[key]  # type: ignore[index]
-        if value.__class__ is tuple:
-            value = self._attend(key, value, MISSING)
+        if value is LATER:
+            value = self._attend(key, MISSING)
             if value is MISSING:
                 raise KeyError(key)
             return value  # type: ignore[return-value]
         self._hits += 1
         return value  # type: ignore[return-value]
 
-    def _attend(self, key: K, found: Entry | tuple[()], default: object) -> object:
+    def _attend(self, key: K, default: object) -> object:
         """What a hit of the fast path leaves: absent, expiring, or packed."""
-        if found:
+        found = self._entry_of(cast("Key", key))
+        if found is None:
+            self._check_key(key)
+        elif found[STATE] == LIVE and found[:2] > self._context.clear_mark:
             expires = found[EXPIRES]
-            if not expires or self._clock.reading().wall_ms < expires:
-                value = self._open(found[VALUE])
+            if not expires or self._wall_ms() < expires:
+                value: object = found[VALUE]
+                if value.__class__ is Packed:
+                    value = self._open(value)
                 if value is not MISSING:
                     self._hits += 1
                     return value
-        else:
-            self._check_key(key)
         self._misses += 1
         return default
 
@@ -171,7 +188,7 @@ class Lookup(Mapping[K, V]):
         return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
 
     def __contains__(self, key: object) -> bool:
-        if self._hot.get(cast("Key", key), ()).__class__ is not tuple:  # dict.get: no promotion, it is no use
+        if self._hot.get(cast("Key", key), LATER) is not LATER:  # dict.get: no promotion, it is no use
             return True
         entry = self._visible(key)
         return entry is not None and entry[STATE] == LIVE
@@ -192,6 +209,7 @@ class Lookup(Mapping[K, V]):
         """Every visible key, also those whose value this node has evicted; some may have expired just now."""
         entries = self._replica.store.entries
         with self._lock:
+            self._replica.settle()
             keys = list(entries)
         return [cast("K", key) for key in keys if (entry := entries.get(key)) is not None and entry[STATE] != DEAD]
 

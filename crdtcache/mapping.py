@@ -27,6 +27,8 @@ D = TypeVar("D")
 _INT_LOW: Final = -(1 << 63)
 _INT_HIGH: Final = (1 << 64) - 1
 _REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
+_PLAIN: Final = (str, bytes, int, float, bool, type(None))
+_new_version: Final = tuple.__new__  # a third of the cost of calling Version
 _KEEP_HOUSE: Final = 1_023  # without a driver, one write in 1,024 keeps house
 
 
@@ -57,14 +59,53 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         if key.__class__ is not str or len(key) > self._short_key or not key.isascii():  # type: ignore[arg-type,attr-defined]
             self._check_key(key)
         kind = value.__class__
+        plain = True
         if kind is str or kind is bytes:
-            if len(value) > self._inline or (kind is str and not value.isascii()):  # type: ignore[arg-type,attr-defined]
+            if len(value) > self._small:  # type: ignore[arg-type]
+                plain = False
+                encode(value, self._inline)
+            elif kind is str and not value.isascii():  # type: ignore[attr-defined]
                 encode(value, self._inline)
             stored: Value = value  # type: ignore[assignment]
         elif kind is int and _INT_LOW <= value <= _INT_HIGH:  # type: ignore[operator]
             stored = value  # type: ignore[assignment]
         else:
             stored = encode(value, self._inline)
+            plain = stored.__class__ in _PLAIN
+        if (
+            plain
+            and ttl is DEFAULT
+            and expires_at is None
+            and not (self._ttl_ms or if_absent or if_present or keep_ttl or self._listening)
+        ):
+            # The commonest write: a scalar that never expires, and nobody listens. `core.writing` tells the rest.
+            with self._lock:
+                stamp = self._write(key, stored, self._wall_ms())  # type: ignore[arg-type]
+            self._writes += 1
+            driver = self._driver
+            if driver is None:
+                if not self._writes & _KEEP_HOUSE:
+                    self._keep_house()
+            elif driver.asleep:
+                driver.wake()
+            return _new_version(Version, (stamp, self._origin))
+        return self._set_slowly(key, stored, ttl, expires_at, if_absent, if_present, keep_ttl)
+
+    put = set  # noqa: A003 - the method above is meant
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.set(key, value)
+
+    def _set_slowly(
+        self,
+        key: K,
+        stored: Value,
+        ttl: Seconds | Default | None,
+        expires_at: datetime | float | None,
+        if_absent: bool,
+        if_present: bool,
+        keep_ttl: bool,
+    ) -> Version | None:
         reading = self._clock.reading()
         if ttl is DEFAULT and expires_at is None:
             expires = reading.wall_ms + self._ttl_ms if self._ttl_ms else 0
@@ -75,7 +116,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             if if_absent or if_present:
                 return self._set_if(key, stored, expires, reading, if_absent, if_present, keep_ttl)
         with self._lock:
-            version = self._replica.put(key, stored, expires, reading)  # type: ignore[arg-type]
+            version = self._replica.put(cast("Key", key), stored, expires, reading)
             outcomes = self._replica.take_events() if self._listening else None
         self._writes += 1
         driver = self._driver
@@ -87,11 +128,6 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         if outcomes:
             self._subscriptions.deliver(outcomes)
         return version
-
-    put = set  # noqa: A003 - the method above is meant
-
-    def __setitem__(self, key: K, value: V) -> None:
-        self.set(key, value)
 
     def _set_if(
         self, key: K, stored: Value, expires: int, reading: Reading, if_absent: bool, if_present: bool, keep_ttl: bool
@@ -241,6 +277,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         """The version of whatever is held for `key`, the deleted included: what `set_unless_moved` compares."""
         self._check_key(key)
         with self._lock:
+            self._replica.settle()
             entry = self._replica.store.entries.get(cast("Key", key))
         return entry[:2] if entry is not None else None
 
@@ -251,6 +288,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         reading = self._clock.reading()
         expires = self._expiry(ttl, None, reading, keep_ttl=False)
         with self._lock:
+            self._replica.settle()
             entry = self._replica.store.entries.get(cast("Key", key))
             if (entry[:2] if entry is not None else None) != seen:
                 return None

@@ -28,7 +28,7 @@ __all__ = ["LARGE", "MOST_FRESH", "settler", "writer"]
 
 MOST_FRESH = 2_048
 LARGE = 1_024
-"""Characters or bytes from which a value is written at once, so that the buffer holds at most 2 MB."""
+"""A longer str or bytes is put, not written, so that the buffer holds at most 2 MB."""
 
 _NO_TIME = Reading(0, 0)
 
@@ -100,6 +100,8 @@ def settler(held: LWWMap, fresh: dict[Key, int]) -> Callable[[], None]:
             if value.__class__ is was.__class__ is str and value.isascii() and was.isascii():
                 if len(value) != len(was):
                     store.bytes += len(value) - len(was)
+            elif value.__class__ is was.__class__ is bytes:
+                store.bytes += len(value) - len(was)
             elif value is not was:
                 store.bytes += weight(value) - weight(was)
         held.digest.total += grown

@@ -29,6 +29,10 @@ class SystemClock:
 
     __slots__ = ()
 
+    def wall_ms(self) -> int:
+        """The wall clock alone, Unix ms: for reads of what expires, and for plain writes."""
+        return time.time_ns() // 1_000_000
+
     def reading(self) -> Reading:
         """One look at both clocks: Unix ms, and monotonic ns."""
         return Reading(time.time_ns() // 1_000_000, time.monotonic_ns())
