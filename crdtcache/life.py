@@ -76,7 +76,7 @@ class Life:
 
     def _forget(self) -> None:
         self._attach(None)
-        self.driver = self._thread = self._block = None
+        self.driver = self._thread = None
 
     # ---- in a thread of its own -----------------------------------------------------------------------------------
 
@@ -100,22 +100,18 @@ class Life:
     def close(self, timeout: float) -> None:
         """End the driver, wherever it runs; at most `timeout` seconds. Nothing happens where none does."""
         with self._turn:
-            if self._block is not None:
-                self._stop_block()
-            elif self._thread is not None:
+            if self._thread is not None:
                 try:
                     self._thread.close(timeout)
                 finally:
                     self._forget()
+            elif self.driver is not None:
+                if event_loop() == "trio":
+                    raise WouldBlock("this node runs in a nursery of this trio run; use `await node.aclose()`")
+                import trio
 
-    def _stop_block(self) -> None:
-        if event_loop() == "trio":
-            raise WouldBlock("this node runs in a nursery of this trio run; `await node.aclose()`")
-        import trio
-
-        if self.driver is not None:
-            with contextlib.suppress(trio.RunFinishedError):
-                trio.from_thread.run(self.driver.stop, trio_token=self._token)
+                with contextlib.suppress(trio.RunFinishedError):
+                    trio.from_thread.run(self._stop, trio_token=self._token)
 
     # ---- in an event loop -----------------------------------------------------------------------------------------
 
@@ -136,6 +132,7 @@ class Life:
         try:
             await block.__aenter__()
         except BaseException:
+            self._block = None
             self._forget()
             raise
 
@@ -143,21 +140,32 @@ class Life:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, limit_s: float
     ) -> bool | None:
         """The end of an `async with`; the body's exception comes out as it is."""
-        block = self._block
-        if block is None:
-            await _aside(lambda: self.close(limit_s))
-            return None
+        block, self._block = self._block, None
         try:
-            return await block.__aexit__(kind, error, trace)
+            return await block.__aexit__(kind, error, trace) if block is not None else None
         finally:
-            self._forget()
+            if self._thread is not None:
+                await _aside(lambda: self.close(limit_s))
+            else:
+                self._forget()
 
     async def aclose(self, limit_s: float) -> None:
         """As `close`; the block of an `async with` goes on, with a node that is only local."""
-        if self._block is not None and event_loop() == "trio" and self.driver is not None:
-            await self.driver.stop()
+        if self._thread is None and self.driver is not None and event_loop() == "trio":
+            await self._stop()
         else:
             await _aside(lambda: self.close(limit_s))
+
+    async def _stop(self) -> None:
+        """End the driver that runs in a block; the block itself goes on to its end."""
+        import trio
+
+        driver = self.driver
+        if driver is not None:
+            await driver.stop()
+            while driver.running:  # it has been cancelled, and closes its sockets
+                await trio.lowlevel.checkpoint()
+            self._forget()
 
 
 async def _aside(work: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
@@ -165,7 +173,8 @@ async def _aside(work: Callable[[], None], undo: Callable[[], None] | None = Non
     if event_loop() == "trio":
         import trio
 
-        await trio.to_thread.run_sync(work)
+        with trio.CancelScope(shield=True):  # it is short, and the end of a cancelled block must not be skipped
+            await trio.to_thread.run_sync(work)
         return
     import asyncio
 

@@ -1,0 +1,507 @@
+"""A node's life in trio, asyncio and threads: three of them share a key, leave, come back, and break nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from contextlib import AsyncExitStack, ExitStack
+
+import pytest
+import trio
+
+from crdtcache.errors import ConfigError, WouldBlock
+from crdtcache.node import Node
+
+LOCAL = "127.0.0.1:0"
+
+
+def make(peers=None, **settings) -> Node:
+    return Node(peers, listen=settings.pop("listen", LOCAL), **settings)
+
+
+def address(node: Node) -> str:
+    return node.status()["address"]
+
+
+def until(condition, limit_s: float = 10.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"it did not come to pass within {limit_s} s"
+        time.sleep(0.005)
+
+
+async def auntil(condition, sleep, limit_s: float = 10.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"it did not come to pass within {limit_s} s"
+        await sleep(0.005)
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("crdtcache")]
+
+
+def equal(nodes) -> bool:
+    return len({node.digest() for node in nodes}) == 1 and len({len(node) for node in nodes}) == 1
+
+
+# ---- three nodes, three ways ----
+
+
+def test_three_nodes_in_threads():
+    with ExitStack() as stack:
+        first = stack.enter_context(make(name="one"))
+        others = [stack.enter_context(make([address(first)], name=name, region="us")) for name in ("two", "three")]
+        nodes = [first, *others]
+        assert all(node.wait_ready(min_peers=2) for node in nodes)
+        events = []
+        others[0].on("set", "deleted", call=lambda e: events.append((e.kind, e.key, e.value, e.remote)))
+        first["a"] = {"n": [1]}
+        others[1]["b"] = 2
+        until(lambda: all(dict(node) == {"a": {"n": [1]}, "b": 2} for node in nodes))
+        del first["b"]
+        until(lambda: all(dict(node) == {"a": {"n": [1]}} for node in nodes))
+        until(lambda: equal(nodes))
+        assert sorted(map(repr, events)) == [
+            "('deleted', 'b', MISSING, True)",
+            "('set', 'a', {'n': [1]}, True)",
+            "('set', 'b', 2, True)",
+        ]
+        assert sorted(peer.name for peer in first.peers) == ["three", "two"]
+        assert first.regions["us"][:2] == (2, 2)
+        assert first.status()["mode"] == "thread"
+        assert repr(first).startswith("<Node one default/default running 2 peers 1 key")
+    assert [node.running for node in nodes] == [False] * 3
+    assert repr(first).startswith("<Node one default/default closed 0 peers 1 key")
+
+
+def test_three_nodes_in_trio():
+    async def main():
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(make())
+            nodes = [first]
+            for _ in range(2):
+                nodes.append(await stack.enter_async_context(make([address(first)])))  # noqa: PERF401
+            assert all([await node.aready(min_peers=2) for node in nodes])
+            assert {node.status()["mode"] for node in nodes} == {"trio"}
+            nodes[1]["a"] = [1]
+            await auntil(lambda: all(node.get("a") == [1] for node in nodes), trio.sleep)
+            nodes[2].clear()
+            await auntil(lambda: all(len(node) == 0 for node in nodes), trio.sleep)
+            assert equal(nodes)
+        return nodes
+
+    assert not any(node.running for node in trio.run(main))
+
+
+def test_three_nodes_in_asyncio():
+    async def main():
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(make())
+            nodes = [first]
+            for _ in range(2):
+                nodes.append(await stack.enter_async_context(make([address(first)])))  # noqa: PERF401
+            assert all([await node.aready(min_peers=2) for node in nodes])
+            assert {node.status()["mode"] for node in nodes} == {"thread"}
+            nodes[1]["a"] = [1]
+            await auntil(lambda: all(node.get("a") == [1] for node in nodes), asyncio.sleep)
+            nodes[0].set("a", 2, ttl=60)
+            await auntil(lambda: all(node.get("a") == 2 and node.ttl("a") > 50 for node in nodes), asyncio.sleep)
+            assert equal(nodes)
+        return nodes
+
+    assert not any(node.running for node in asyncio.run(main()))
+
+
+def test_nodes_of_all_three_kinds_share_a_key():
+    with make() as threaded:
+
+        async def in_trio(done):
+            async with make([address(threaded)]) as node:
+                await auntil(lambda: len(node) >= 3, trio.sleep)
+                node["trio"] = 1
+                await auntil(lambda: len(node) == 5, trio.sleep)
+                done.append(dict(node))
+
+        async def in_asyncio(done):
+            async with make([address(threaded)]) as node:
+                await auntil(lambda: len(node) >= 3, asyncio.sleep)
+                node["asyncio"] = 1
+                await auntil(lambda: len(node) == 5, asyncio.sleep)
+                done.append(dict(node))
+
+        done: list = []
+        runners = [
+            threading.Thread(target=lambda: trio.run(in_trio, done)),
+            threading.Thread(target=lambda: asyncio.run(in_asyncio(done))),
+        ]
+        threaded.update(a=1, b=2, c=3)
+        for thread in runners:
+            thread.start()
+        for thread in runners:
+            thread.join(15)
+        everything = {"a": 1, "b": 2, "c": 3, "trio": 1, "asyncio": 1}
+        assert done == [everything] * 2
+        assert dict(threaded) == everything
+
+
+# ---- starting and closing ----
+
+
+def test_local_calls_work_before_between_and_after():
+    node = make()
+    node["before"] = 1
+    node.start()
+    assert node.start() is node  # nothing happens
+    node["running"] = 2
+    node.close()
+    node.close()
+    node["after"] = 3
+    del node["before"]
+    assert dict(node) == {"running": 2, "after": 3}
+    with node:
+        assert node.running
+        assert node["after"] == 3
+    assert node.status()["state"] == "closed"
+
+
+def test_a_node_that_comes_back_hears_what_it_missed():
+    with make() as stays:
+        comes = make([address(stays)])
+        with comes:
+            assert comes.wait_ready()
+            comes.update({i: i for i in range(50)})
+            until(lambda: len(stays) == 50)
+        stays["missed"] = 1
+        del stays[7]
+        comes["offline"] = 2
+        with comes:
+            until(lambda: equal([stays, comes]) and "offline" in stays and "missed" in comes)
+            assert 7 not in comes
+            assert len(stays) == 51
+
+
+def test_who_joins_late_has_everything_once_ready():
+    with make() as first:
+        first.update({f"key {i}": i for i in range(5_000)})
+        with make([address(first)]) as late:
+            assert late.wait_ready()
+            assert len(late) == 5_000
+            assert late.digest() == first.digest()
+
+
+def test_ready_alone():
+    with make() as alone:
+        assert alone.wait_ready(0) is True
+        assert alone.wait_ready(0.05, min_peers=1) is False
+    with make(["127.0.0.1:1"]) as lonely:
+        assert lonely.wait_ready("50ms") is False
+        assert lonely.wait_ready(0, min_peers=0) is True
+        lonely["a"] = 1
+        assert lonely["a"] == 1
+
+
+def test_expiry_is_told_by_itself():
+    gone = []
+    with make() as node:
+        node.on("expired", call=lambda event: gone.append((event.key, event.old)))
+        node.set("k", [1], ttl=0.05)
+        until(lambda: gone == [("k", [1])])
+    assert threads() == []
+
+
+def test_a_port_that_is_taken_starts_nothing():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        node = make(listen=f"127.0.0.1:{port}")
+        for _ in range(2):
+            with pytest.raises(ConfigError, match=str(port)):
+                node.start()
+            assert node.running is False
+            assert node.status()["address"] == ""
+        node["a"] = 1
+
+        async def main():
+            async with node:
+                pass
+
+        with pytest.raises(ConfigError, match=str(port)):
+            trio.run(main)
+        with pytest.raises(ConfigError, match=str(port)):
+            asyncio.run(main())
+    with node:
+        assert address(node) == f"127.0.0.1:{port}"
+        assert node["a"] == 1
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:x", "127.0.0.1:70000", "192.0.2.1:0", "no such host:1", ""])
+def test_bad_addresses_are_told_at_start(listen):
+    node = make(listen=listen)
+    with pytest.raises(ConfigError):
+        node.start()
+    assert node.running is False
+
+
+def test_beyond_loopback_a_secret_is_asked_for():
+    with pytest.raises(ConfigError, match="secret"):
+        make(listen="0.0.0.0:0").start()
+    with make(listen="0.0.0.0:0", secret="s") as node:
+        assert node.running
+    with make(listen="0.0.0.0:0", insecure=True) as node:
+        assert node.running
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ({"cluster": "a"}, {"cluster": "b"}),
+        ({"secret": "a"}, {"secret": "b"}),
+        ({"secret": "a"}, {}),
+    ],
+    ids=["cluster", "wrong secret", "no secret"],
+)
+def test_those_who_do_not_belong_together_stay_apart(here, there):
+    with make(**here) as one, make([address(one)], **there) as two:
+        one["a"] = 1
+        assert two.wait_ready(0.3) is False
+        assert "a" not in two
+        until(lambda: two.status()["conditions"] != [])
+
+
+def test_the_same_secret_joins():
+    with make(secret="s") as one, make([address(one)], secret=b"s") as two:
+        one["a"] = 1
+        until(lambda: "a" in two)
+        assert one.digest() == two.digest()
+
+
+# ---- inside event loops ----
+
+
+def loops():
+    return pytest.mark.parametrize("run", [trio.run, lambda main: asyncio.run(main())], ids=["trio", "asyncio"])
+
+
+@loops()
+def test_what_would_block_says_so_and_names_its_twin(run):
+    async def main():
+        async with make() as node:
+            with pytest.raises(WouldBlock, match="aclose"):
+                node.close()
+            with pytest.raises(WouldBlock, match="aready"):
+                node.wait_ready()
+            assert await node.aready(0.05, min_peers=1) is False
+            assert node.running
+
+    run(main)
+
+
+@loops()
+def test_with_and_start_work_inside_a_loop(run):
+    async def main():
+        with make() as node:
+            assert node.status()["mode"] == "thread"
+            node["a"] = 1
+        assert node.running is False
+        node.start()
+        await node.aclose()
+        assert node.running is False
+        return node["a"]
+
+    assert run(main) == 1
+
+
+@loops()
+def test_the_bodys_exception_comes_out_as_it_is(run):
+    error = LookupError("mine")
+
+    async def main():
+        async with make():
+            raise error
+
+    with pytest.raises(LookupError) as caught:
+        run(main)
+    assert caught.value is error
+
+
+@loops()
+def test_aclose_inside_the_block(run):
+    async def main():
+        async with make() as node:
+            await node.aclose()
+            assert node.running is False
+            node["a"] = 1
+            await (trio.sleep if run is trio.run else asyncio.sleep)(0.01)
+        await node.aclose()
+        return node["a"]
+
+    assert run(main) == 1
+
+
+@loops()
+def test_a_node_entered_twice_in_turn(run):
+    async def main():
+        node = make()
+        for i in range(3):
+            async with node:
+                node[i] = i
+        return dict(node)
+
+    assert run(main) == {0: 0, 1: 1, 2: 2}
+
+
+def test_a_cancelled_block_in_trio():
+    async def main():
+        with trio.move_on_after(0.05) as scope:
+            async with make() as node:
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        return node
+
+    assert trio.run(main).running is False
+
+
+def test_a_cancelled_block_in_asyncio():
+    async def main():
+        node = make()
+
+        async def body():
+            async with node:
+                await asyncio.sleep(30)
+
+        task = asyncio.create_task(body())
+        await auntil(lambda: node.running, asyncio.sleep)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return node
+
+    assert asyncio.run(main()).running is False
+
+
+def test_a_start_that_is_cancelled_in_asyncio_leaves_no_thread():
+    async def main():
+        node = make()
+
+        async def body():
+            async with node:
+                await asyncio.sleep(30)
+
+        task = asyncio.create_task(body())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return node
+
+    for _ in range(5):
+        assert asyncio.run(main()).running is False
+
+
+def test_another_thread_closes_a_node_that_runs_in_trio():
+    async def main():
+        async with make() as node:
+            await trio.to_thread.run_sync(node.close)
+            assert node.running is False
+            await trio.sleep(0.01)
+
+    trio.run(main)
+
+
+def test_a_block_in_trio_that_closes_and_starts_a_thread_ends_both():
+    async def main():
+        async with make() as node:
+            await node.aclose()
+            node.start()
+            assert node.status()["mode"] == "thread"
+        return node.running
+
+    assert trio.run(main) is False
+    assert threads() == []
+
+
+def test_a_cancelled_block_of_a_node_in_a_thread_of_its_own():
+    async def main():
+        with trio.move_on_after(0.05):
+            async with make(thread=True) as node:
+                await trio.sleep_forever()
+        return node.running
+
+    assert trio.run(main) is False
+
+
+def test_the_thread_argument():
+    async def threaded():
+        async with make(thread=True) as node:
+            return node.status()["mode"]
+
+    assert trio.run(threaded) == "thread"
+
+    async def nursery():
+        async with make(thread=False) as node:
+            return node.status()["mode"]
+
+    assert trio.run(nursery) == "trio"
+    with pytest.raises(ConfigError, match="thread=False"):
+        asyncio.run(nursery())
+    with pytest.raises(ConfigError, match="thread=False"):
+        make(thread=False).start()
+
+
+def test_events_of_peers_are_told_in_the_nodes_thread():
+    with make(name="one") as one:
+        seen = []
+        one.on(
+            "peer_up", "peer_down", call=lambda e: seen.append((e.kind, e.peer, e.region, threading.current_thread()))
+        )
+        with make([address(one)], name="two", region="us") as two:
+            assert two.wait_ready()
+            until(lambda: len(seen) == 1)
+        until(lambda: len(seen) == 2)
+    assert [event[:3] for event in seen] == [("peer_up", "two", "us"), ("peer_down", "two", "us")]
+    assert all(thread is not threading.main_thread() for *_, thread in seen)
+
+
+def test_a_handler_that_fails_does_not_stop_replication():
+    with make() as one, make([address(one)]) as two:
+
+        def handler(event):
+            raise RuntimeError("boom")
+
+        two.on(call=handler)
+        for i in range(20):
+            one[i] = i
+        until(lambda: len(two) == 20)
+        assert two.running
+
+
+def test_a_handler_may_write_back():
+    with make() as one, make([address(one)]) as two:
+        two.on("set", prefix="ask:", call=lambda e: two.set("answer:" + e.key[4:], e.value * 2) if e.remote else None)
+        assert two.wait_ready()
+        one["ask:x"] = 21
+        until(lambda: one.get("answer:x") == 42)
+
+
+def test_a_cached_function_is_shared_and_invalidated_everywhere():
+    runs = []
+    with make() as one, make([address(one)]) as two:
+
+        def load(x: int) -> list[int]:
+            runs.append(x)
+            return [x, len(runs)]
+
+        here, there = one.cached(key="load:{x}")(load), two.cached(key="load:{x}")(load)
+        assert two.wait_ready()
+        assert here(1) == [1, 1]
+        until(lambda: "load:1" in two)
+        assert there(1) == [1, 1]
+        there.invalidate(1)
+        until(lambda: "load:1" not in one)
+        assert here(1) == [1, 2]
+    assert runs == [1, 1]
