@@ -22,7 +22,7 @@ from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, 
 from crdtcache.core.outcome import Dial
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.core.replica import Replica
-from crdtcache.core.store import LATER
+from crdtcache.core.store import ABSENT, LATER
 from crdtcache.core.writing import LARGE
 from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
@@ -60,7 +60,6 @@ class Lookup(Mapping[K, V]):
     __slots__ = (
         "__weakref__",
         "_clock",
-        "_context",
         "_driver",
         "_entry_of",
         "_hits",
@@ -91,7 +90,6 @@ class Lookup(Mapping[K, V]):
         self._entry_of: Final = replica.store.entries.get
         self._write: Final = replica.write
         self._origin: Final = replica.origin
-        self._context: Final = replica.map.context
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
         self._ttl_ms = ttl_ms
         self._inline = min(max_value_bytes, replica.tuning.inline_bytes)
@@ -112,27 +110,25 @@ class Lookup(Mapping[K, V]):
         Containers come back as a fresh copy each time. Raises `KeyTypeError` for what cannot be a key.
         """
         value = self._hot[key]  # type: ignore[index]
-        if value is LATER:
-            return self._attend(key, default)
+        if value is LATER or value is ABSENT:
+            return self._attend(key, value, default)
         self._hits += 1
         return value
 
     def __getitem__(self, key: K) -> V:
         value = self._hot[key]  # type: ignore[index]
-        if value is LATER:
-            value = self._attend(key, MISSING)
+        if value is LATER or value is ABSENT:
+            value = self._attend(key, value, MISSING)
             if value is MISSING:
                 raise KeyError(key)
             return value  # type: ignore[return-value]
         self._hits += 1
         return value  # type: ignore[return-value]
 
-    def _attend(self, key: K, default: object) -> object:
+    def _attend(self, key: K, mark: object, default: object) -> object:
         """What a hit of the fast path leaves: absent, expiring, or packed."""
-        found = self._entry_of(cast("Key", key))
-        if found is None:
-            self._check_key(key)
-        elif found[STATE] == LIVE and found[:2] > self._context.clear_mark:
+        found = self._entry_of(cast("Key", key)) if mark is LATER else None
+        if found is not None and found[STATE] == LIVE:
             expires = found[EXPIRES]
             if not expires or self._wall_ms() < expires:
                 value: object = found[VALUE]
@@ -141,6 +137,8 @@ class Lookup(Mapping[K, V]):
                 if value is not MISSING:
                     self._hits += 1
                     return value
+        elif mark is ABSENT:
+            self._check_key(key)
         self._misses += 1
         return default
 
@@ -188,7 +186,7 @@ class Lookup(Mapping[K, V]):
         return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
 
     def __contains__(self, key: object) -> bool:
-        if self._hot.get(cast("Key", key), LATER) is not LATER:  # dict.get: no promotion, it is no use
+        if (self._hot.get(cast("Key", key), LATER)) is not LATER:  # dict.get: no promotion, it is no use
             return True
         entry = self._visible(key)
         return entry is not None and entry[STATE] == LIVE

@@ -43,6 +43,7 @@ class Context:
         """Cover one version, by a dot where the frontier does not reach it."""
         if not self.covers(stamp, origin):
             self._dots.setdefault(origin, {})[stamp] = None
+            self.frontier.setdefault(origin, 0)
 
     def advance(self, origin: int, to: int) -> None:
         """Raise the frontier of `origin`; the dots that it passes are no longer needed."""
@@ -68,7 +69,8 @@ class Context:
 
         `limit` is the greatest stamp the drift guard accepts; no frontier passes it.
         """
-        frontier = self.frontier.get(row.origin, 0)
+        # Known from now on, also where nothing of it is here yet: the low watermark must wait for it.
+        frontier = self.frontier.setdefault(row.origin, 0)
         if frontier < row.last:
             return False
         now = min(row.now, limit)

@@ -83,7 +83,7 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     """C2: apply up to the first item that must wait; after a gap everything is an offer like any other."""
     context = held.context
     origin = part.origin
-    frontier = context.frontier.get(origin, 0)
+    frontier = context.frontier.setdefault(origin, 0)
     contiguous = frontier >= part.lo
     hi = min(part.hi, held.clock.limit(reading.wall_ms))
     parked_ms, rejected = 0, 0

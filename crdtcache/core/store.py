@@ -20,10 +20,12 @@ from typing import Final, cast
 
 from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, Packed, Value
 
-__all__ = ["INDEX_BYTES", "LATER", "Hot", "Store", "Wheel", "weight"]
+__all__ = ["ABSENT", "INDEX_BYTES", "LATER", "Hot", "Store", "Wheel", "weight"]
 
 LATER: Final = object()
-"""What `hot` holds where a lookup must look at the entry: it expires, its value is packed, or it is absent."""
+"""What `hot` holds where a lookup must look at the entry: it expires, or its value is packed."""
+ABSENT: Final = object()
+"""What a lookup in `hot` gives where no value is in memory."""
 
 INDEX_BYTES = 250
 """What one entry costs beside its key and value: measured by `tests/bench`, goal M1."""
@@ -39,9 +41,6 @@ def weight(value: Value | Key) -> int:
     if kind is tuple:
         return 40 + sum([8 + weight(part) for part in cast(tuple[Key, ...], value)])
     return 32
-
-
-_NOT_HERE: Final = object()
 
 
 class Hot(dict[Key, object]):
@@ -152,8 +151,8 @@ class Store:
         return [*self.old, *self.hot]
 
     def promote(self, key: Key) -> object:
-        """Move `key` to the young generation; what `hot` then holds, or LATER where it is not live."""
-        found = self.hot.get(key, LATER)
+        """Move `key` to the young generation; what `hot` then holds, or ABSENT."""
+        found = self.hot.get(key, ABSENT)
         if key in self.old:
             # Into the young one first: a reader without the lock must find it in one of the two.
             found = self.hot[key] = self.old[key]
@@ -190,8 +189,8 @@ class Store:
 
     def hide(self, key: Key) -> bool:
         """Take an expired key out of the generations; its entry stays until D2 lets it die."""
-        young = self.hot.pop(key, _NOT_HERE) is not _NOT_HERE
-        return self.old.pop(key, _NOT_HERE) is not _NOT_HERE or young
+        young = self.hot.pop(key, ABSENT) is not ABSENT
+        return self.old.pop(key, ABSENT) is not ABSENT or young
 
     def hide_all(self) -> None:
         """Take every key out of the generations (a clear: what survives it is shown again)."""
