@@ -1,0 +1,1 @@
+"""Laws: what holds for all inputs, whatever the order; looked for by hypothesis."""
