@@ -65,7 +65,9 @@ def milliseconds(time: object, name: str) -> int:
     `name` is the argument's, for the message. Raises ValueError for text that is no time, for NaN and for
     what is beyond any calendar, and TypeError for another type: the caller's faults.
     """
-    if isinstance(time, str):
+    if time.__class__ is int:
+        ms = time * 1_000
+    elif isinstance(time, str):
         ms = _parse_time(time, name)
     elif isinstance(time, timedelta):
         ms = -(-time // timedelta(milliseconds=1))

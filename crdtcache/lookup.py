@@ -168,8 +168,22 @@ class Lookup(Mapping[K, V]):
         return default if value is MISSING else value
 
     def _look(self, key: object) -> object:
-        entry = self._visible(key)
-        return self._open(entry[VALUE]) if entry is not None and entry[STATE] == LIVE else MISSING
+        """What `get` would return, or MISSING, without the promotion that a use is."""
+        value = self._hot.get(cast("Key", key), ABSENT)
+        if value is not LATER and value is not ABSENT:
+            return value
+        entry = self._closer(key, value)
+        return self._open(entry[VALUE]) if entry is not None else MISSING
+
+    def _closer(self, key: object, mark: object) -> Entry | None:
+        """The entry behind a mark of the young generation, if its value is here and has not expired."""
+        if mark is ABSENT:  # perhaps in the old generation
+            entry = self._visible(key)
+        else:
+            entry = self._entry_of(cast("Key", key))
+            if entry is not None and 0 < entry[EXPIRES] <= self._wall_ms():
+                return None
+        return entry if entry is not None and entry[STATE] == LIVE else None
 
     def _visible(self, key: object) -> Entry | None:
         """The visible entry of `key`; its type is checked where there is none."""
@@ -186,10 +200,8 @@ class Lookup(Mapping[K, V]):
         return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
 
     def __contains__(self, key: object) -> bool:
-        if (self._hot.get(cast("Key", key), LATER)) is not LATER:  # dict.get: no promotion, it is no use
-            return True
-        entry = self._visible(key)
-        return entry is not None and entry[STATE] == LIVE
+        value = self._hot.get(cast("Key", key), ABSENT)
+        return (value is not LATER and value is not ABSENT) or self._closer(key, value) is not None
 
     def __len__(self) -> int:
         self._keep_house()
