@@ -1,0 +1,412 @@
+"""A node in the simulated world: drives the real `Replica` with real bytes. The only file that knows both.
+
+It is what `crdtcache.runtime.driver` is on trio: it hands in frames and readings, sends what `poll` makes while
+the link has room, acts on `Dial` and `LinkBroken`, and calls `advance` at the deadline. A machine has a clock, an
+address and power; processes come and go on it, each with an origin of its own.
+
+Decision: writers look for frames a moment after something happened (`_TURN`), not in the middle of it, as tasks
+of an event loop do; so what happens within that moment is batched, here as there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.entry import Entry, Key, Version
+from crdtcache.core.messages import Hello
+from crdtcache.core.outcome import Change, Dial, LinkBroken
+from crdtcache.core.replica import Replica
+from crdtcache.tuning import Tuning
+from sim.clocks import MachineClock
+from sim.engine import MS, Code, Engine, Rank
+from sim.network import Connection, Network
+from sim.rand import CoreRandom, Luck
+
+__all__ = ["Machine", "Node", "Observer", "address_of", "of_next_version", "origin_of"]
+
+_TURN = 50_000  # ns until the writers' turn
+_RECEIVE, _ADVANCE, _POLL, _LOCAL, _LINK = range(5)
+
+
+class Observer(Protocol):
+    """Who watches the nodes: the checks."""
+
+    def wrote(self, node: Node, kind: str, key: Key, version: Version, expires_at: int, seen: Entry | None) -> None:
+        """A put, delete or clear; `seen` is what the writer held."""
+
+    def touched(self, node: Node, key: Key, base: Entry, entry: Entry) -> None:
+        """A lease was written: from `base` to `entry`."""
+
+    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+        """A get, and what it found."""
+
+    def changed(self, node: Node, change: Change) -> None:
+        """An event of the replica."""
+
+    def ended(self, node: Node) -> None:
+        """The process is about to end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a node is given: written in the plan."""
+
+    index: int
+    region: int = 0
+    region_name: str = "r0"
+    seeds: tuple[int, ...] = ()
+    offset_ms: int = 0
+    drift_ppm: int = 0
+    maxsize: int | None = None
+    max_bytes: int | None = None
+    listening: bool = True
+    start_ms: int = 0
+    wire_next: bool = False  # speaks the synthetic next wire version
+
+
+def of_next_version(frame: bytes) -> bytes:
+    """The frame with a message more, of a type that nobody knows: what a newer version may send."""
+    count = frame[0] & 0x0F if frame[0] >> 4 == 9 else 0
+    return bytes((frame[0] + 1,)) + frame[1:] + b"\x93\x63\xa3new\x07" if 0 < count < 15 else frame
+
+
+def address_of(index: int) -> str:
+    """Where node `index` listens."""
+    return f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}:2738"
+
+
+def origin_of(luck: Luck, index: int, process: int) -> int:
+    """The origin of a process: 64 bits, never 0."""
+    return luck.number(7, index, process) | 1
+
+
+class Node:
+    """One machine and the process on it. `replica` is None while none runs."""
+
+    def __init__(
+        self, machine: Machine, engine: Engine, network: Network, luck: Luck, tuning: Tuning, observer: Observer
+    ) -> None:
+        self.machine = machine
+        self.index = machine.index
+        self.region = machine.region
+        self.engine = engine
+        self.network = network
+        self.tuning = tuning
+        self.clock = MachineClock(machine.index, machine.offset_ms, machine.drift_ppm)
+        self.replica: Replica | None = None
+        self.process = 0
+        self.processes = 0
+        self.powered = True
+        self.started_at = 0
+        self.paused = 0
+        self.service_ns = 0
+        self.limited_at = 0
+        self.left = False
+        self._luck = luck
+        self._observer = observer
+        self._rng = CoreRandom(luck, self.index, 0)
+        self._links: dict[int, Connection] = {}
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._busy_until = 0
+        self._alarm = 0
+        self._pump_due = False
+        network.place(address_of(self.index), self)
+
+    # ---- the process ------------------------------------------------------------------------------------------
+
+    def start(self, *, seeded: bool = True) -> None:
+        """Start a process with nothing in memory and a new origin."""
+        if self.replica is not None or self.left:
+            return
+        self.processes += 1
+        self.process = self.processes
+        self.powered = True
+        self.started_at = self.engine.now
+        machine, reading = self.machine, self.reading()
+        self._rng = CoreRandom(self._luck, self.index, self.process)
+        self.replica = replica = Replica(
+            origin=origin_of(self._luck, self.index, self.process),
+            name=f"n{self.index}",
+            cluster="sim",
+            generation=reading.wall_ms,
+            rng=self._rng,
+            reading=reading,
+            region=machine.region_name,
+            advertise=address_of(self.index),
+            seed=99,
+            tuning=self.tuning,
+            maxsize=machine.maxsize,
+            max_bytes=machine.max_bytes,
+            seeded=seeded and bool(machine.seeds),
+        )
+        replica.listening = machine.listening
+        replica.learn_seeds([address_of(i) for i in machine.seeds], reading)
+        self.engine.note(Code.STARTED, self.index, replica.origin >> 1)
+        self._after(replica)
+
+    def stop(self, *, power: bool = False, leave: bool = False) -> None:
+        """End the process: its links close, or, with `power`, go silent; `leave`: it never comes back."""
+        self.left = self.left or leave
+        replica = self.replica
+        if replica is None:
+            return
+        self._observer.ended(self)
+        self.engine.note(Code.STOPPED, self.index)
+        self.replica, self.process = None, 0
+        self.powered = not power
+        self._inbox.clear()
+        for connection in list(self._links.values()):
+            self.network.close(connection, self, silent=power)
+        self._links.clear()
+        self._alarm, self._pump_due = 0, False
+
+    def restart(self, *, power: bool = False) -> None:
+        """Start again, empty, with a new origin."""
+        if self.left or self.replica is not None:
+            return
+        self.start()
+        if power:
+            self.network.power_up(self)
+
+    def limit(self, maxsize: int | None) -> None:
+        """Memory runs short: fewer live values until further notice; None: as configured."""
+        self.limited_at = self.engine.now
+        if self.replica is not None:
+            self.replica.store.maxsize = self.machine.maxsize if maxsize is None else maxsize
+
+    def reading(self) -> Reading:
+        """Both clocks now."""
+        return self.clock.reading(self.engine.now)
+
+    # ---- taking turns -----------------------------------------------------------------------------------------
+
+    def post(self, call: Callable[..., None], *args: Any) -> None:
+        """Something for the process to do: now, when it is no longer paused, or when it gets to it (slow)."""
+        if self.replica is None:
+            return
+        if self.paused or self._inbox:
+            self._inbox.append((call, args))
+        elif self.service_ns or self._busy_until > self.engine.now:
+            self._inbox.append((call, args))
+            self.engine.at(max(self.engine.now, self._busy_until), Rank.DELIVER, self._serve, self.process)
+        else:
+            call(*args)
+
+    def pause(self) -> None:
+        """The process stands still; its machine goes on."""
+        self.paused += 1
+
+    def resume(self) -> None:
+        """The process goes on with what has gathered."""
+        self.paused -= 1
+        if not self.paused and self.replica is not None:
+            self.engine.at(self.engine.now, Rank.DELIVER, self._serve, self.process)
+            self._set_alarm(self.replica)
+
+    def _serve(self, process: int) -> None:
+        while self._inbox and process == self.process and not self.paused:
+            if self.service_ns:
+                if self._busy_until > self.engine.now:
+                    self.engine.at(self._busy_until, Rank.DELIVER, self._serve, process)
+                    return
+                self._busy_until = self.engine.now + self.service_ns
+            call, args = self._inbox.popleft()
+            call(*args)
+
+    # ---- links ------------------------------------------------------------------------------------------------
+
+    def accept(self, connection: Connection) -> None:
+        """Somebody called."""
+        self.established(connection)
+
+    def established(self, connection: Connection) -> None:
+        """A connection stands: say who we are."""
+        replica = self.replica
+        if replica is not None and connection.open[connection.side(self)]:
+            self.network.greet(connection, self, replica.hello(self.reading()))
+
+    def greeted(self, connection: Connection, hello: Hello) -> None:
+        """The other end has said who it is."""
+        replica, side = self.replica, connection.side(self)
+        if replica is None or not connection.open[side]:
+            return
+        connection.up[side] = True
+        self._key(_LINK)
+        self._links[connection.number] = connection
+        dialed = connection.address if side == 0 else None
+        refused = replica.connected(connection.number, hello, self.reading(), dialed=dialed)
+        self.engine.note(Code.CONNECTED if refused is None else Code.REFUSED, self.index, connection.number)
+        if refused is not None:
+            del self._links[connection.number]
+            self.network.close(connection, self)
+        self._after(replica)
+
+    def lost(self, connection: Connection, reason: str) -> None:
+        """A connection is gone, or never came to a greeting."""
+        replica = self.replica
+        if replica is None:
+            return
+        self._key(_LINK)
+        if self._links.pop(connection.number, None) is not None:
+            replica.disconnected(connection.number, self.reading(), reason)
+        elif connection.side(self) == 0 and not connection.up[0]:
+            replica.dial_failed(connection.address, self.reading())
+        self._after(replica)
+
+    def unreachable(self, address: str, reason: str) -> None:
+        """A call has failed."""
+        replica = self.replica
+        if replica is not None:
+            self._key(_LINK)
+            self.engine.note(Code.DIAL, self.index, len(reason))
+            replica.dial_failed(address, self.reading())
+            self._after(replica)
+
+    def arrived(self, connection: Connection, frame: bytes) -> None:
+        """A frame."""
+        replica, number = self.replica, connection.number
+        if replica is None or number not in self._links:
+            return
+        self._key(_RECEIVE)
+        self.engine.events += 1
+        self.engine.note(Code.RECEIVE, self.index, number, frame)
+        replica.receive(number, frame, self.reading())
+        self._after(replica)
+
+    def writable(self, connection: Connection) -> None:
+        """A link has room again."""
+        if self.replica is not None and connection.number in self._links:
+            self._write(self.replica, connection)
+            self._after(self.replica, rouse=False)
+
+    def _write(self, replica: Replica, connection: Connection) -> None:
+        network, number = self.network, connection.number
+        reading = self.reading()
+        while number in self._links and network.has_room(connection, self):
+            self._key(_POLL)
+            frame = replica.poll(number, reading)
+            if frame is None:
+                return
+            network.send(connection, self, of_next_version(frame) if self.machine.wire_next else frame)
+
+    def _pump(self, process: int) -> None:
+        self._pump_due = False
+        replica = self.replica
+        if replica is None or process != self.process:
+            return
+        for connection in list(self._links.values()):
+            self._write(replica, connection)
+        self._after(replica, rouse=False)
+
+    # ---- time and effects -------------------------------------------------------------------------------------
+
+    def _key(self, what: int) -> None:
+        self._rng.rekey(what, self.engine.now)
+
+    def _after(self, replica: Replica, *, rouse: bool = True) -> None:
+        """What follows every call: effects, the writers' turn, the alarm."""
+        for event in replica.take_events():
+            if isinstance(event, Change):
+                self._observer.changed(self, event)
+            elif isinstance(event, Dial):
+                self.engine.note(Code.DIAL, self.index)
+                self.network.dial(self, event.address, self.tuning.dial_timeout_ms * MS)
+            elif isinstance(event, LinkBroken):
+                connection = self._links.pop(event.link, None)
+                if connection is not None:
+                    self.network.close(connection, self)
+                    replica.disconnected(event.link, self.reading(), event.reason)
+                    rouse = True
+        if replica is not self.replica:
+            return
+        if rouse and self._links and not self._pump_due:
+            self._pump_due = True
+            self.engine.at(self.engine.now + _TURN, Rank.TIMER, self._post_pump, self.process)
+        self._set_alarm(replica)
+
+    def _post_pump(self, process: int) -> None:
+        if self.replica is None or process != self.process:
+            self._pump_due = False
+            return
+        self.post(self._pump, process)
+
+    def _set_alarm(self, replica: Replica) -> None:
+        due = replica.deadline()
+        if due is None:
+            return
+        when = max(self.engine.now + due - self.reading().mono_ns, self.engine.now + 1_000)
+        if not self._alarm or when < self._alarm:
+            self._alarm = when
+            self.engine.at(when, Rank.TIMER, self._ring, self.process, when)
+
+    def _ring(self, process: int, when: int) -> None:
+        if process == self.process and when == self._alarm:
+            self.post(self._advance, when)
+
+    def _advance(self, when: int) -> None:
+        replica = self.replica
+        if replica is None or when != self._alarm:
+            return
+        self._alarm = 0
+        reading = self.reading()
+        due = replica.deadline()
+        if due is not None and due <= reading.mono_ns:
+            self._key(_ADVANCE)
+            self.engine.events += 1
+            self.engine.note(Code.ADVANCE, self.index)
+            replica.advance(reading)
+            self._after(replica)
+        else:
+            self._set_alarm(replica)
+
+    # ---- local operations -------------------------------------------------------------------------------------
+
+    def operate(self, kind: str, key: Key, value: str, ttl_ms: int) -> None:
+        """One operation of the application, with its effects reported to the observer."""
+        replica = self.replica
+        if replica is None:
+            return
+        self._key(_LOCAL)
+        self.engine.events += 1
+        reading = self.reading()
+        self.engine.note(Code.OPERATION, self.index, reading.wall_ms, f"{kind} {key!r} {value} {ttl_ms}".encode())
+        expires = reading.wall_ms + ttl_ms if ttl_ms else 0
+        if kind == "put" and not ttl_ms and not replica.listening:
+            waiting = replica.map.fresh.get(key)
+            seen = (waiting, replica.origin, waiting, replica.origin, 0, 0, None) if waiting else _held(replica, key)
+            version = Version(replica.write(key, value, reading.wall_ms), replica.origin)
+            self._observer.wrote(self, kind, key, version, 0, seen)
+        elif kind == "put":
+            replica.settle()
+            seen = _held(replica, key)
+            self._observer.wrote(self, kind, key, replica.put(key, value, expires, reading), expires, seen)
+        elif kind == "delete":
+            replica.settle()
+            seen = _held(replica, key)
+            self._observer.wrote(self, kind, key, replica.delete(key, reading)[0], 0, seen)
+        elif kind == "touch":
+            self._touch(replica, key, expires, reading)
+        elif kind == "clear":
+            self._observer.wrote(self, kind, "", replica.clear(reading), 0, None)
+        elif kind == "clear_local":
+            replica.clear_local(reading)
+        elif kind == "evict":
+            replica.evict(key, reading)
+        else:
+            self._observer.read(self, key, replica.entry(key, reading), reading)
+        self._after(replica)
+
+    def _touch(self, replica: Replica, key: Key, expires: int, reading: Reading) -> None:
+        base = replica.entry(key, reading)
+        if replica.touch(key, expires, reading):
+            entry = replica.entry(key, reading)
+            if base is not None and entry is not None:
+                self._observer.touched(self, key, base, entry)
+
+
+def _held(replica: Replica, key: Key) -> Entry | None:
+    return replica.store.entries.get(key)

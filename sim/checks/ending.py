@@ -1,0 +1,244 @@
+"""What must hold once it is calm: I1, I2, I4, I8 and I14."""
+
+from __future__ import annotations
+
+from crdtcache.core.entry import STATE, Key
+from crdtcache.core.replica import Replica
+from sim.adapter import Node
+from sim.checks.base import Check, Violation
+from sim.checks.safety import shown, text_of
+from sim.engine import SECOND
+from sim.oracle import Write
+
+__all__ = ["ENDING", "Bounded", "Converges", "Digests", "NothingLost", "Quiet", "equal_maps"]
+
+Shown = dict[Key, tuple[int, ...]]
+
+
+def shown_map(replica: Replica) -> Shown:
+    """Key -> version and lease of what is visible."""
+    return {key: entry[:STATE] for key, entry in shown(replica)}
+
+
+def equal_maps(nodes: list[Node]) -> bool:
+    """Whether the nodes that run show the same."""
+    maps = [shown_map(node.replica) for node in nodes if node.replica is not None]
+    return all(other == maps[0] for other in maps[1:])
+
+
+class Converges(Check):
+    """I1: replicas that can talk end with equal visible maps, within a bound worked out from the tuning."""
+
+    name = "I1"
+
+    def bound_ms(self) -> int:
+        """How long after the calm: notice dead links, call again, hear a context of everybody, pull, hold sessions."""
+        plan = self.world.plan
+        tuning = plan.tuned()
+        count = len(self.world.core)
+        links = tuning.silent_ms + 4 * tuning.redial_ms + 4 * tuning.dial_timeout_ms
+        # One context message per period goes to one of the members: each pair has its turn within a few rounds.
+        contexts = round(1.2 * tuning.context_ms * 8 * max(1, count - 1))
+        sessions = 2 * tuning.session_idle_ms + (15 * tuning.busy_ms + 1_000) * max(2, count)
+        parked = min(tuning.reject_ms, 2 * self.world.skew_ms + tuning.max_drift_ms)
+        latency = round(20 * max(max(row) for row in plan.matrix_ms))
+        return links + contexts + sessions + parked + latency + 2_000
+
+    def failure(self) -> Violation:
+        """Who differs, on which key."""
+        nodes = [self.world.nodes[i] for i in self.world.core]
+        first = next(node for node in nodes if node.replica is not None)
+        assert first.replica is not None
+        mine = shown_map(first.replica)
+        for node in nodes:
+            if node.replica is None:
+                continue
+            theirs = shown_map(node.replica)
+            for key in sorted(mine.keys() | theirs.keys(), key=str):
+                if mine.get(key) != theirs.get(key):
+                    a, b = mine.get(key), theirs.get(key)
+                    return self.fail(
+                        f"not converged {self.bound_ms()} ms after the calm: n{first.index} shows "
+                        f"{_text(a)}, n{node.index} shows {_text(b)}",
+                        node=node.index,
+                        key=key,
+                    )
+        return self.fail(f"not settled {self.bound_ms()} ms after the calm: maps are equal, contexts are not")
+
+
+class Digests(Check):
+    """I2: digests are equal exactly where visible maps are; the tree equals one rebuilt from the map."""
+
+    name = "I2"
+    period = 1 * SECOND
+
+    def __init__(self, world: object) -> None:
+        super().__init__(world)  # type: ignore[arg-type]
+        self._next = 0
+        self._turn = 0
+
+    def sample(self) -> None:
+        """Once a second all digests, and a whole `check()` of one node."""
+        if self.world.now < self._next:
+            return
+        self._next = self.world.now + self.period
+        self._compare()
+        self._turn += 1
+        self._check(self.world.nodes[self._turn % len(self.world.nodes)])
+
+    def final(self) -> None:
+        """All of it, everywhere."""
+        self._compare()
+        for node in self.world.nodes:
+            self._check(node)
+
+    def _compare(self) -> None:
+        maps: dict[int, tuple[Node, Shown]] = {}
+        digests: list[tuple[Node, int, Shown]] = []
+        for node in self.world.nodes:
+            replica = node.replica
+            if replica is None or replica.map.clearing:
+                continue
+            digest, visible = replica.digest(), shown_map(replica)
+            if digest in maps and maps[digest][1] != visible:
+                raise self.fail(f"n{maps[digest][0].index} has the same digest and another map", node=node.index)
+            for other, its_digest, its_map in digests:
+                if its_map == visible and its_digest != digest:
+                    raise self.fail(f"n{other.index} has the same map and another digest", node=node.index)
+            maps[digest] = node, visible
+            digests.append((node, digest, visible))
+
+    def _check(self, node: Node) -> None:
+        if node.replica is not None:
+            try:
+                node.replica.check()
+            except AssertionError as error:
+                raise self.fail(f"check(): {error}", node=node.index) from error
+
+
+class NothingLost(Check):
+    """I4: in the end the visible value of a key is the greatest version that has left its node, or is held there.
+
+    Excused are writes of a process that is gone which no replica has accounted for, and what a removal that had
+    not seen a write costs it, where somebody was away for longer than members are waited for.
+    """
+
+    name = "I4"
+
+    def final(self) -> None:
+        """Each key of the converged map against the list of all writes."""
+        world = self.world
+        node = next(world.nodes[i] for i in world.core if world.nodes[i].replica is not None)
+        assert node.replica is not None
+        held = {str(key): entry for key, entry in shown(node.replica)}
+        replicas = [n.replica for n in world.nodes if n.replica is not None and n.index in world.core]
+        mark = max([v for v, _, _ in world.oracle.clears if _covered(replicas, v)], default=(0, 0))
+        for key, writes in world.oracle.writes.items():
+            alive = [w for w in writes if w.version > mark and (self._holds_on(w) or _covered(replicas, w.version))]
+            entry = held.get(key)
+            shows = entry[:2] if entry is not None else None
+            if not alive:
+                if entry is not None:
+                    raise self.fail(f"shows {text_of(entry[:2])}, which nobody wrote or a clear covers", key=key)
+                continue
+            best = alive[-1]
+            if shows == best.version and not best.removal:
+                self._value(node, key, best)
+            elif shows is None:
+                self._absent(key, alive)
+            elif shows is not None and shows > best.version:
+                raise self.fail(f"shows {text_of(shows)}, above every write that can be there", key=key)
+            elif best.removal and shows is not None and self._survives(best, shows):
+                continue
+            elif best.may_lapse_by(world.unix_ms + world.skew_ms):
+                continue  # it expired and was collected; an older concurrent write came later
+            else:
+                raise self.fail(
+                    f"shows {_text(shows)}, but {best.kind} {text_of(best.version)} of n{best.node} is newer", key=key
+                )
+
+    def _holds_on(self, write: Write) -> bool:
+        return write.node in self.world.core and self.world.nodes[write.node].process == write.process
+
+    def _absent(self, key: str, alive: list[Write]) -> None:
+        best = alive[-1]
+        if best.removal or best.may_lapse_by(self.world.unix_ms + self.world.skew_ms):
+            return
+        raise self.fail(f"absent, but put {text_of(best.version)} of n{best.node} was never removed", key=key)
+
+    def _survives(self, delete: Write, shows: tuple[int, int]) -> bool:
+        return not delete.had_seen(shows) and not self.world.strict
+
+    def _value(self, node: Node, key: str, best: Write) -> None:
+        assert node.replica is not None
+        value = node.replica.store.entries[key][6]
+        if value is not None and value != best.value:
+            raise self.fail(f"value {value!r} under the version of {best.value!r}", node=node.index, key=key)
+
+
+class Bounded(Check):
+    """I8: values, log, dots and members stay within what the tuning and the memory limits allow."""
+
+    name = "I8"
+
+    def sample(self) -> None:
+        """Sizes that may be over only until the next housekeeping."""
+        processes = sum(node.processes for node in self.world.nodes)
+        for node in self.world.nodes:
+            replica = node.replica
+            if replica is None:
+                continue
+            if len(replica.members.known) > processes or len(replica.map.context.frontier) > processes:
+                raise self.fail(f"{len(replica.members.known)} members of {processes} processes", node=node.index)
+            limit = replica.store.maxsize
+            fresh = self.world.now - node.limited_at < 1 * SECOND or node.paused or node.service_ns
+            if limit is not None and not fresh and replica.store.live > limit + 64:
+                raise self.fail(f"{replica.store.live} live values, the limit is {limit}", node=node.index)
+
+
+class Quiet(Check):
+    """I14: every session ends, and once all agree nobody sends entries, pulls or opens sessions any more."""
+
+    name = "I14"
+    quiet = ("entries_sent", "sessions", "pulls", "too_old", "sessions_stuck", "gone")
+
+    def __init__(self, world: object) -> None:
+        super().__init__(world)  # type: ignore[arg-type]
+        self._before: dict[tuple[int, str], int] = {}
+
+    def converged(self) -> None:
+        """What was counted so far does not count."""
+        for node in self.world.nodes:
+            if node.replica is not None:
+                stats = node.replica.stats()
+                self._before.update(((node.index, name), stats[name]) for name in self.quiet)
+
+    def final(self) -> None:
+        """Nothing was moved since all agreed."""
+        for node in self.world.nodes:
+            if node.replica is None or node.index not in self.world.core:
+                continue
+            if not node.replica.caught_up():
+                raise self.fail(
+                    "a gap is still wanted, or a session still runs, after the quiet phase", node=node.index
+                )
+            stats = node.replica.stats()
+            for name in self.quiet:
+                more = stats[name] - self._before.get((node.index, name), 0)
+                if more:
+                    raise self.fail(f"{more} {name} in the quiet phase, when all had agreed", node=node.index)
+
+
+ENDING: tuple[type[Check], ...] = (Digests, NothingLost, Bounded, Quiet)
+
+
+def _covered(replicas: list[Replica], version: tuple[int, int]) -> bool:
+    return any(r.map.context.covers(*version) or _holds(r, version) for r in replicas)
+
+
+def _holds(replica: Replica, version: tuple[int, int]) -> bool:
+    return any(entry[:2] == version for entry in replica.store.entries.values())
+
+
+def _text(version: tuple[int, ...] | None) -> str:
+    return text_of((version[0], version[1])) if version is not None else "nothing"

@@ -1,0 +1,217 @@
+"""What must hold at every instant, whatever goes wrong: I3, I6, I7, I10 and I13, checked while the run goes on."""
+
+from __future__ import annotations
+
+from crdtcache.core.clock import Reading, stamp_ms
+from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key
+from crdtcache.core.outcome import Change
+from crdtcache.core.replica import Replica
+from sim.adapter import Node
+from sim.checks.base import Check
+from sim.oracle import Write
+
+__all__ = ["SAFETY", "Accounted", "Expiry", "Monotonic", "NoResurrection", "Stamps"]
+
+
+class NoResurrection(Check):
+    """I3: no replica whose context covers a delete shows what that delete had seen.
+
+    Strict while nobody had to collect too early (`unsafe_gc`); otherwise it holds again at the end of the run.
+    """
+
+    name = "I3"
+
+    def changed(self, node: Node, change: Change) -> None:
+        """Each time when something becomes visible."""
+        if change.kind == "set":
+            self._look(node, change.key, change.entry)
+
+    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+        """What an application sees."""
+        if entry is not None:
+            self._look(node, key, entry)
+
+    def sample(self) -> None:
+        """Everything that is visible anywhere."""
+        for node in self.world.nodes:
+            if node.replica is not None:
+                for key, entry in shown(node.replica):
+                    self._look(node, key, entry)
+
+    def final(self) -> None:
+        """Without exceptions."""
+        for node in self.world.nodes:
+            if node.replica is not None and node.index in self.world.core:
+                for key, entry in shown(node.replica):
+                    self._look(node, key, entry, at_the_end=True)
+
+    def _look(self, node: Node, key: Key, entry: Entry, *, at_the_end: bool = False) -> None:
+        removals = self.world.oracle.removals.get(str(key))
+        if not removals or node.replica is None or not (self.world.strict or at_the_end):
+            return
+        version = entry[:2]
+        for delete in reversed(removals):
+            if delete.version < version:
+                return
+            if delete.had_seen(version) and node.replica.map.context.covers(*delete.version):
+                shown_now = node.replica.store.entries.get(key)
+                if shown_now is None or shown_now[:2] != version or shown_now[STATE] == DEAD:
+                    return  # an event of a moment ago: what followed in the same call has mended it
+                raise self.fail(
+                    f"shows {text_of(version)}, which the delete {text_of(delete.version)} had seen, "
+                    "and its context covers that delete",
+                    node=node.index,
+                    key=key,
+                )
+
+
+class Accounted(Check):
+    """I6: what a context covers is held, or beaten by something held, or dominated by a removal."""
+
+    name = "I6"
+
+    def sample(self) -> None:
+        """The greatest covered write of each key is held, if nothing has removed it."""
+        world = self.world
+        latest_ms = world.unix_ms + world.skew_ms
+        for node in world.nodes:
+            replica = node.replica
+            if replica is None:
+                continue
+            replica.settle()
+            context, entries = replica.map.context, replica.store.entries
+            for key, writes in world.oracle.writes.items():
+                covered = next((w for w in reversed(writes) if context.covers(*w.version)), None)
+                if covered is None or covered.removal or covered.version <= context.clear_mark:
+                    continue
+                held = entries.get(key)
+                if held is not None and held[:2] >= covered.version:
+                    continue
+                if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.leases):
+                    continue
+                if any(w.version > covered.version and (w.removal or w.leases) for w in writes):
+                    continue  # answered GONE for it, by somebody who knows of the removal
+                raise self.fail(
+                    f"covers {text_of(covered.version)} but holds "
+                    f"{text_of(held[:2]) if held is not None else 'nothing'}, and nothing has removed it",
+                    node=node.index,
+                    key=key,
+                )
+
+
+class Stamps(Check):
+    """I7: stamps increase per origin, above all that was announced; no clock moves an honest replica too far.
+
+    An honest replica's clock and frontiers are never beyond its wall time (the greatest it read) + max_drift.
+    """
+
+    name = "I7"
+
+    def __init__(self, world: object) -> None:
+        super().__init__(world)  # type: ignore[arg-type]
+        self._last: dict[int, int] = {}
+
+    def wrote(self, node: Node, write: Write) -> None:
+        """A new stamp is greater than the last, and than what any replica believes that origin has finished."""
+        stamp, origin = write.version
+        if stamp <= self._last.get(origin, 0):
+            raise self.fail(f"stamp {stamp:x} is not above {self._last[origin]:x}", node=node.index, key=write.key)
+        self._last[origin] = stamp
+        for other in self.world.nodes:
+            replica = other.replica
+            if replica is not None and other is not node and replica.map.context.frontier.get(origin, 0) >= stamp:
+                raise self.fail(
+                    f"n{other.index} has accounted for everything of it up to "
+                    f"{replica.map.context.frontier[origin]:x}, and it wrote {stamp:x} after that",
+                    node=node.index,
+                    key=write.key,
+                )
+
+    def sample(self) -> None:
+        """Nobody has been dragged along."""
+        drift = self.world.plan.tuned().max_drift_ms
+        for node in self.world.nodes:
+            replica = node.replica
+            if replica is None or node.index in self.world.rogues:
+                continue
+            limit = node.clock.most_ms + drift + 2
+            for origin, stamp in (*replica.map.context.frontier.items(), (0, replica.map.clock.last)):
+                if stamp_ms(stamp) > limit:
+                    raise self.fail(
+                        f"{'its clock' if not origin else f'the frontier of {origin:016x}'} is "
+                        f"{stamp_ms(stamp) - node.clock.most_ms} ms ahead of its wall clock; the limit is {drift}",
+                        node=node.index,
+                    )
+
+
+class Expiry(Check):
+    """I10: nothing is served after its expiry + max_drift by an honest clock, and nothing dies anywhere before it.
+
+    Before: less the error of honest clocks. A clock that lies may hide its own entries early; it kills nobody's.
+    """
+
+    name = "I10"
+
+    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+        """What an application sees has not expired."""
+        world = self.world
+        if entry is None or not entry[EXPIRES] or node.index in world.rogues:
+            return
+        if reading.wall_ms >= entry[EXPIRES]:
+            raise self.fail(f"served {reading.wall_ms - entry[EXPIRES]} ms after its expiry", node=node.index, key=key)
+
+    def sample(self) -> None:
+        """What died of its expiry had expired."""
+        world = self.world
+        for node in world.nodes:
+            if node.replica is None:
+                continue
+            for key, entry in node.replica.store.entries.items():
+                if entry[STATE] == DEAD and entry[EXPIRES] and entry[VALUE] is None:
+                    early = entry[EXPIRES] - (world.unix_ms + world.skew_ms)
+                    if early > 0:
+                        raise self.fail(
+                            f"dead {early} ms before any honest clock reached its expiry", node=node.index, key=key
+                        )
+
+
+class Monotonic(Check):
+    """I13: on one replica, what is visible of a key never goes back to an older version."""
+
+    name = "I13"
+
+    def __init__(self, world: object) -> None:
+        super().__init__(world)  # type: ignore[arg-type]
+        self._newest: dict[tuple[int, int, Key], tuple[int, int]] = {}
+
+    def changed(self, node: Node, change: Change) -> None:
+        """Something became visible."""
+        if change.kind == "set":
+            self._look(node, change.key, change.entry)
+
+    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+        """What an application sees."""
+        if entry is not None:
+            self._look(node, key, entry)
+
+    def _look(self, node: Node, key: Key, entry: Entry) -> None:
+        place = (node.index, node.process, key)
+        before = self._newest.get(place, (0, 0))
+        if entry[:2] < before and self.world.strict:
+            raise self.fail(f"shows {text_of(entry[:2])} after {text_of(before)}", node=node.index, key=key)
+        self._newest[place] = max(before, entry[:2])
+
+
+SAFETY: tuple[type[Check], ...] = (NoResurrection, Accounted, Stamps, Expiry, Monotonic)
+
+
+def shown(replica: Replica) -> list[tuple[Key, Entry]]:
+    """The visible entries, as the map holds them: whatever is not dead and not cleared."""
+    replica.settle()
+    mark = replica.map.context.clear_mark
+    return [(k, e) for k, e in replica.store.entries.items() if e[STATE] != DEAD and e[:2] > mark]
+
+
+def text_of(version: tuple[int, int]) -> str:
+    """A version, short."""
+    return f"{version[0]:x}-{version[1] >> 48:04x}"

@@ -1,0 +1,92 @@
+"""An independent account of what should be: every write, in a list, and last writer wins over that list.
+
+It shares no rule with the core: no contexts, no digests, no sessions. A write is remembered with its version, its
+leases and what its writer had seen; the winner of a key is the greatest version, and that is all.
+
+Decision: versions are taken from the replicas (only the clock of a writer can stamp a write), and everything that
+follows from them is worked out again here.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+
+__all__ = ["Oracle", "Write"]
+
+Version = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Write:
+    """One put or delete. `seen` is the version its writer held for the key, `frontier` all that it had covered."""
+
+    version: Version
+    kind: str
+    key: str
+    value: str
+    node: int
+    process: int
+    at: int  # true time, ns
+    seen: Version | None
+    frontier: dict[int, int] = field(default_factory=dict)  # of deletes only
+    leases: list[tuple[int, int, int]] = field(default_factory=list)  # (touch stamp, toucher, expires Unix ms)
+
+    def __lt__(self, other: Write) -> bool:
+        return self.version < other.version
+
+    @property
+    def removal(self) -> bool:
+        """Whether it takes the key away."""
+        return self.kind == "delete"
+
+    def had_seen(self, version: Version) -> bool:
+        """Whether the writer of this delete knew that version."""
+        if version >= self.version:
+            return False
+        return version == self.seen or version[0] <= self.frontier.get(version[1], 0)
+
+    def expires_ms(self) -> int:
+        """Of the greatest lease; 0 for never."""
+        return max(self.leases)[2] if self.leases else 0
+
+    def may_lapse_by(self, unix_ms: int) -> bool:
+        """Whether some lease of it has ended by then: a touch that came too late may be lost with its entry."""
+        return any(0 < expires <= unix_ms for _, _, expires in self.leases)
+
+
+class Oracle:
+    """All writes of a run."""
+
+    def __init__(self) -> None:
+        self.writes: dict[str, list[Write]] = {}  # per key, in the order of their versions
+        self.removals: dict[str, list[Write]] = {}
+        self.by_version: dict[Version, Write] = {}
+        self.clears: list[tuple[Version, int, int]] = []  # version, node, process
+        self.last: dict[int, int] = {}  # origin -> its greatest stamp
+        self.conflicts = 0  # writes of a key that their successor had not seen
+
+    def wrote(self, write: Write) -> None:
+        """A put or delete."""
+        self.by_version[write.version] = write
+        insort(self.writes.setdefault(write.key, []), write)
+        if write.removal:
+            insort(self.removals.setdefault(write.key, []), write)
+        self.last[write.version[1]] = write.version[0]
+
+    def cleared(self, version: Version, node: int, process: int) -> None:
+        """A clear of the whole cluster."""
+        self.clears.append((version, node, process))
+        self.last[version[1]] = version[0]
+
+    def touched(self, base: Version, stamp: int, toucher: int, expires_ms: int) -> None:
+        """A lease was written."""
+        write = self.by_version.get(base)
+        if write is not None:
+            write.leases.append((stamp, toucher, expires_ms))
+        self.last[toucher] = stamp
+
+    def winner(self, key: str) -> Write | None:
+        """The greatest write of a key."""
+        writes = self.writes.get(key)
+        return writes[-1] if writes else None
