@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 __all__ = ["DEFAULT", "MISSING", "Default", "Missing", "Seconds", "byte_count", "milliseconds", "moment_ms"]
 
@@ -20,24 +20,31 @@ Seconds: TypeAlias = "float | int | timedelta | str"
 
 
 class _Sentinel(Enum):
-    """Values that no user can store, so that a stored None stays a value."""
-
-    MISSING = "MISSING"
-    DEFAULT = "DEFAULT"
+    """Values that no user can store, so that a stored None stays a value. One member each, for type checkers."""
 
     def __repr__(self) -> str:
-        return self.value
+        return self.name
 
     def __bool__(self) -> bool:
         return False
 
 
-MISSING: Final = _Sentinel.MISSING
+class Missing(_Sentinel):
+    """The type of MISSING."""
+
+    MISSING = "MISSING"
+
+
+class Default(_Sentinel):
+    """The type of DEFAULT."""
+
+    DEFAULT = "DEFAULT"
+
+
+MISSING: Final = Missing.MISSING
 """What `get(key, MISSING)` returns for a key that is not here: the exact test where None may be stored."""
-DEFAULT: Final = _Sentinel.DEFAULT
+DEFAULT: Final = Default.DEFAULT
 """`ttl=DEFAULT`, the same as leaving it out: the node's own `ttl=`."""
-Missing: TypeAlias = Literal[_Sentinel.MISSING]
-Default: TypeAlias = Literal[_Sentinel.DEFAULT]
 
 MAX_MS = 1 << 53
 """The last Unix ms that an expiry may name: every language that reads the wire holds it exactly."""

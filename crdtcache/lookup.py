@@ -197,7 +197,7 @@ class Lookup(Mapping[K, V]):
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of those of `keys` that are here."""
         found = {key: self.get(key, MISSING) for key in keys}
-        return {key: cast("V", value) for key, value in found.items() if value is not MISSING}
+        return {key: value for key, value in found.items() if value is not MISSING}
 
     def __contains__(self, key: object) -> bool:
         value = self._hot.get(cast("Key", key), ABSENT)
@@ -338,7 +338,7 @@ class _Items(ItemsView[K, V]):
         for key in self._mapping:
             value = self._mapping.peek(key, MISSING)
             if value is not MISSING:
-                yield key, cast("V", value)
+                yield key, value
 
     def __contains__(self, item: object) -> bool:
         key, value = cast("tuple[K, V]", item)

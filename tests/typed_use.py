@@ -1,0 +1,87 @@
+"""What a user writes, for the type checker: `test_node_typing` checks this file, nobody runs it.
+
+A line that must be refused carries an ignore; mypy tells when it is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from crdtcache import MISSING, Node, Version
+
+untyped = Node(["10.0.0.1"], ttl="5m")
+assert_type(untyped, Node[Any, Any])
+untyped["a"] = 1
+untyped[1] = [2]
+
+cache: Node[str, int] = Node()
+assert_type(cache.get("a"), int | None)
+assert_type(cache.get("a", 0), int)
+assert_type(cache["a"], int)
+assert_type(cache.set("a", 1, ttl=5), Version | None)
+assert_type(cache.get_many(["a"]), dict[str, int])
+assert_type(cache.pop("a", None), int | None)
+assert_type(dict(cache.items()), dict[str, int])
+assert_type([key for key in cache], list[str])  # noqa: C416
+assert_type(cache.start(), Node[str, int])
+cache["a"] = "text"  # type: ignore[assignment]
+cache.set(5, 1)  # type: ignore[arg-type]
+if (value := cache.get("a", MISSING)) is not MISSING:
+    assert_type(value, int)
+
+with cache as entered:
+    assert_type(entered, Node[str, int])
+
+
+@cache.cached
+def area(width: int, height: float = 1.0) -> float:
+    return width * height
+
+
+assert_type(area(1, height=2), float)
+area("x")  # type: ignore[arg-type]
+area(1, depth=2)  # type: ignore[call-arg]
+area.invalidate(1)
+area.invalidate("x")  # type: ignore[arg-type]
+assert_type(area.refresh(1), float)
+assert_type(area.put(2.0, 1, height=3.0), Version)
+assert_type(area.__wrapped__(1), float)
+
+
+@cache.cached(ttl="5m", key="user:{user_id}", ignore=["db"])
+async def load(user_id: int, db: object) -> dict[str, int]:
+    return {"id": user_id}
+
+
+async def use() -> None:
+    async with cache as entered:
+        assert_type(entered, Node[str, int])
+        assert_type(await load(1, None), dict[str, int])
+        assert_type(await load.refresh(1, None), dict[str, int])
+        await load("1", None)  # type: ignore[arg-type]
+        assert_type(await cache.aready(), bool)
+
+
+class Repository:
+    @cache.cached
+    def find(self, number: int) -> str:
+        return str(number)
+
+    @cache.cached()
+    async def fetch(self, number: int) -> str:
+        return str(number)
+
+
+assert_type(Repository().find(5), str)
+Repository().find("5")  # type: ignore[arg-type]
+Repository().find.invalidate(5)
+Repository().find.invalidate("5")  # type: ignore[arg-type]
+
+
+async def use_methods() -> None:
+    assert_type(await Repository().fetch(5), str)
+    assert_type(await Repository().fetch.refresh(5), str)
+
+
+cache.on("set", prefix="a", call=lambda event: print(event.key, event.value))
+cache.on("sett")  # type: ignore[arg-type]
