@@ -147,23 +147,23 @@ class Crew:
             await child.process.wait()
         if child.process.returncode is None:
             child.process.kill()
-        await child.ended.wait()
+            await child.process.wait()
 
     async def _listen(self, child: Child) -> None:
         """Hand on what `child` says until it ends."""
-        if child.process.stdout is None:
-            raise AssertionError("launched without a pipe")
+        if child.process.stdout is None or child.process.stdin is None:
+            raise AssertionError("launched without pipes")
         buffer = bytearray()
-        async with child.process.stdout as stdout:
-            async for chunk in stdout:
-                for line in split_lines(buffer, bytes(chunk)):
-                    fields = unpack_line(line)
-                    if not child.hear(fields):
-                        self._heard(child, fields)
-        await child.process.wait()
-        if child.process.stdin is not None:
-            await child.process.stdin.aclose()
-        child.hang_up()
+        try:
+            async with child.process.stdout, child.process.stdin:
+                async for chunk in child.process.stdout:
+                    for line in split_lines(buffer, bytes(chunk)):
+                        fields = unpack_line(line)
+                        if not child.hear(fields):
+                            self._heard(child, fields)
+                await child.process.wait()
+        finally:
+            child.hang_up()
         if not child.expected_to_end:
             self._died(child)
 

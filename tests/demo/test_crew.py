@@ -132,3 +132,16 @@ def test_a_line_without_end_and_one_that_is_no_object_are_refused():
         split_lines(bytearray(MAX_LINE), b"x")
     with pytest.raises(ValueError, match="not an object"):
         unpack_line(b"[1]")
+
+
+async def test_a_crew_can_be_closed_when_its_nursery_is_already_cancelled(tmp_path):
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            crew = Notes().crew(nursery, tmp_path)
+            child = await crew.launch("relay", RELAY)
+            try:
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+            finally:
+                await crew.close()
+    assert child.process.returncode is not None
