@@ -96,6 +96,10 @@ class Ledger:
         """What a process must show to be up to date: key -> (version, kind), without what expires."""
         return {key: (op.version, op.kind) for key, op in self.owed(alive).items() if not op.expires_ms}
 
+    def superseded(self, target: Mapping[str, tuple[str, str]]) -> list[str]:
+        """The keys of a `target` for which a later operation has been seen since."""
+        return [key for key, (version, _) in target.items() if key in self.left and self.left[key].version > version]
+
     def conflicts(self) -> list[str]:
         """The keys that were written on both sides of the cut."""
         return sorted(key for key, sides in self.sides.items() if len(sides) == 2)

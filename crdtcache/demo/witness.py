@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from crdtcache.demo.ledger import honours, stamp_ms
+from crdtcache.demo.ledger import stamp_ms
 
 __all__ = ["PROBE", "Seen", "Witness"]
 
@@ -63,10 +63,6 @@ class Witness:
         ttl = self._ttl_s(key) if event.kind == "set" else 0.0
         expires = stamp_ms(version) + int(ttl * 1000) if ttl else 0
         (self._saw if event.remote else self._wrote).append([key, event.kind, version, expires])
-
-    def reached(self, key: str, kind: str, version: str, shown: str | None) -> bool:
-        """Whether showing `shown` (None: nothing) for `key` honours the operation `kind` at `version`, or a later."""
-        return honours(kind, version, shown) or (shown is None and self.gone.get(key, "") > version)
 
     def take(self) -> dict[str, Any]:
         """What was seen since the last call."""

@@ -202,6 +202,14 @@ def test_the_target_of_convergence_leaves_out_what_expires():
     }
 
 
+def test_what_was_written_or_deleted_again_need_not_be_waited_for():
+    facts = story()
+    target = facts.ledger.target(NODES)
+    assert facts.ledger.superseded(target) == []
+    facts.ledger.saw([["kept", "deleted", version(4_000, "ap-1"), 0]])
+    assert facts.ledger.superseded(target) == ["kept"]
+
+
 def test_only_what_was_written_while_apart_makes_a_conflict():
     ledger = Ledger(lambda node: node == "ap-1")
     ledger.cut_ms = WALL + 2_000

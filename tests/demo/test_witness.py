@@ -53,15 +53,3 @@ def test_losers_are_counted_and_are_no_operation(witness):
     witness(event("overwritten", "review:ast", 1_000))
     assert witness.overwritten == 1
     assert not any(witness.take().values())
-
-
-def test_a_target_is_reached_by_the_write_itself_by_a_later_one_and_by_a_later_delete(witness):
-    assert not witness.reached("key", "set", version(5), None)
-    assert not witness.reached("key", "set", version(5), version(4))
-    assert witness.reached("key", "set", version(5), version(5))
-    assert witness.reached("key", "set", version(5), version(6))
-    assert witness.reached("key", "deleted", version(5), None)
-    assert not witness.reached("key", "deleted", version(5), version(4))
-    witness(event("deleted", "key", 6))
-    assert witness.reached("key", "set", version(5), None)
-    assert not witness.reached("key", "set", version(7), None)
