@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -20,11 +21,12 @@ __all__ = ["Board", "View", "matrix_lines", "render", "verdict_lines"]
 
 _BOLD, _DIM, _RED, _GREEN, _YELLOW, _CYAN = (f"\x1b[{code}m" for code in (1, 2, 31, 32, 33, 36))
 _END = "\x1b[0m"
-_STATE = {"running": _GREEN, "cut off": _YELLOW, "killed": _RED, "starting": _DIM, "back": _CYAN}
+_STATE = {"running": _GREEN, "cut off": _YELLOW, "killed": _RED, "starting": _DIM}
 _SERVICE_HEAD = (
     f"{'service':<10}{'pid':>8}{'req/s':>8}{'hits':>8}{'shared':>8}{'saved':>10}{'keys':>7}{'peers':>7}"
     f"  {'digest':<17} state"
 )
+_LEGEND = "hits: answered by the cache   shared: with the work of another process   saved: time not spent on analysis"
 _NEWS_LINES = 7
 _PLAIN_EVERY = 5.0  # seconds between the summary lines of a run without a terminal
 
@@ -42,19 +44,31 @@ class View:
     news: list[str] = field(default_factory=list)
 
 
-def render(view: View, width: int = 100, *, colour: bool = False) -> list[str]:
-    """The block, line by line, none wider than `width`."""
+def render(view: View, width: int = 100, height: int = 50, *, colour: bool = False) -> list[str]:
+    """The block, line by line, none wider than `width`; of at most `height` lines, where need be without gaps."""
     regions = list(dict.fromkeys(each.region for each in view.services))
     clock = f"{view.seconds:5.1f} / {view.limit:.0f} s"
     title = f"crdtcache demo   {len(regions)} regions, {len(view.services)} processes"
-    rows: list[tuple[str, str]] = [(f"{title}{clock:>{max(1, min(width, 92) - len(title))}}", _BOLD), ("", "")]
-    rows += [(_phase_line(view.phase), _CYAN), ("", "")]
-    rows.append((_SERVICE_HEAD, _DIM))
-    rows += [(_service_line(each), _STATE.get(each.state, "")) for each in view.services]
-    rows += [(_total_line(view.services), _BOLD), ("", "")]
-    rows += [(line, _DIM if n == 0 else "") for n, line in enumerate(matrix_lines(view.deliveries))]
-    rows += [("", ""), (_relay_line(view.relay), _DIM), ("", "")]
-    rows += [(line, "") for line in view.news[-_NEWS_LINES:]]
+    gap = ("", "")
+    rows = [
+        (f"{title}{clock:>{max(1, min(width, 96) - len(title))}}", _BOLD),
+        gap,
+        (_phase_line(view.phase), _CYAN),
+        gap,
+        (_SERVICE_HEAD, _DIM),
+        *((_service_line(each), _STATE.get(each.state, "")) for each in view.services),
+        (_total_line(view.services), _BOLD),
+        (_LEGEND, _DIM),
+        gap,
+        *((line, "" if n else _DIM) for n, line in enumerate(matrix_lines(view.deliveries))),
+        gap,
+        (_relay_line(view.relay), _DIM),
+        gap,
+    ]
+    if len(rows) >= height:
+        rows = [row for row in rows if row != gap]
+    room = min(_NEWS_LINES, max(1, height - len(rows)))
+    rows = [*rows[: height - room], *((line, "") for line in view.news[-room:])]
     return [_paint(text[:width].rstrip(), style if colour else "") for text, style in rows]
 
 
@@ -110,7 +124,7 @@ class Board:
         for line in view.news[self._told :]:
             self._write(line + "\n")
         self._told = len(view.news)
-        if view.seconds >= self._next_plain:
+        if view.phase != PHASES[0] and view.seconds >= self._next_plain:
             self._next_plain = view.seconds - view.seconds % _PLAIN_EVERY + _PLAIN_EVERY
             self._write(_plain_line(view) + "\n")
 
@@ -127,9 +141,9 @@ class Board:
             self._write("\x1b[?25h")
 
     def _redraw(self, view: View) -> None:
-        size = shutil.get_terminal_size()
-        lines = render(view, size.columns - 1, colour=self._colour)[: max(1, size.lines - 1)]
-        lines += [""] * (min(self._drawn, size.lines - 1) - len(lines))
+        columns, height = _size(self._out)
+        lines = render(view, columns - 1, height - 1, colour=self._colour)
+        lines += [""] * (min(self._drawn, height - 1) - len(lines))
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._write(up + "\r" + "".join(f"{line}\x1b[K\n" for line in lines))
         self._drawn = len(lines)
@@ -137,6 +151,15 @@ class Board:
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _size(out: TextIO) -> tuple[int, int]:
+    """(columns, lines) of the terminal behind `out`, which is stderr where stdout carries JSON."""
+    with suppress(OSError, ValueError):
+        size = os.get_terminal_size(out.fileno())
+        if size.columns and size.lines:
+            return size.columns, size.lines
+    return shutil.get_terminal_size()
 
 
 def _paint(text: str, style: str) -> str:
@@ -177,7 +200,7 @@ def _plain_line(view: View) -> str:
 def _digests_told(services: list[ServiceFigures]) -> str:
     digests = [each.digest for each in services if each.digest]
     if len(set(digests)) > 1:
-        return f"{len(set(digests))} digests"
+        return f"{len(set(digests))} digests: writes are under way"
     return f"all {len(digests)} digests equal" if digests else "no digest yet"
 
 

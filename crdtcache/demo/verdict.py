@@ -75,7 +75,7 @@ def decide(facts: Facts) -> list[Check]:
 
 
 def _cut(facts: Facts) -> Check:
-    text = f"{facts.leaks} writes crossed the cut before it healed"
+    text = f"{facts.leaks or 'no'} writes crossed the cut before it healed"
     return Check("cut", facts.leaks == 0, text, {"leaks": facts.leaks})
 
 
@@ -83,7 +83,7 @@ def _converged(facts: Facts) -> Check:
     slowest = _slowest(facts.converged_s, facts.nodes)
     ok = slowest is not None and slowest <= CONVERGE_LIMIT and facts.owed_at_heal > 0
     when = f"{_seconds(slowest, CONVERGE_LIMIT)} after the heal"
-    text = f"all {facts.owed_at_heal} keys, with the writes and deletes of both sides, were right everywhere {when}"
+    text = f"all {facts.owed_at_heal} keys of both sides were right in every process {when}"
     return Check("converge", ok, text, {"seconds": slowest, "limit": CONVERGE_LIMIT, "keys": facts.owed_at_heal})
 
 
@@ -92,7 +92,7 @@ def _conflicts(facts: Facts) -> Check:
     split = [key for key in keys if len({shown.get(key) for shown in facts.finals.values()}) != 1]
     resolved = len(keys) - len(split)
     ok = bool(keys) and not split and facts.overwritten > 0
-    text = f"{resolved} of {len(keys)} keys written on both sides show one winner; {facts.overwritten} losers were told"
+    text = f"{resolved} of {len(keys)} keys written on both sides show one winner, {facts.overwritten} losers were told"
     figures = {"keys": len(keys), "resolved": resolved, "overwritten": facts.overwritten, "split": split[:_FIRST]}
     return Check("conflicts", ok, text, figures)
 
@@ -104,7 +104,7 @@ def _deletes(facts: Facts, losses: list[Loss]) -> Check:
     back = sorted({loss.key for loss in losses if loss.owed.kind == "deleted"})
     ok = bool(of_cut) and not back and not facts.resurrections
     stayed = f"{len(deleted) - len(back)} of {len(deleted)} deleted keys stayed deleted"
-    text = f"{stayed}, {len(of_cut)} of them deleted during the cut"
+    text = f"{stayed}, {len(of_cut)} of them from the cut"
     if facts.resurrections:
         text += f"; {len(facts.resurrections)} showed again for a while"
     figures = {
@@ -120,7 +120,7 @@ def _rejoined(facts: Facts) -> Check:
     seconds, keys, node = facts.rejoined_s, facts.rejoined_keys, facts.victim
     ok = seconds is not None and seconds <= REJOIN_LIMIT and keys > 0
     when = f"{_seconds(seconds, REJOIN_LIMIT)} after its launch"
-    text = f"{node}, killed and started empty, had all {keys} keys {when}"
+    text = f"{node}, killed and launched empty, had all {keys} keys {when}"
     return Check("rejoin", ok, text, {"seconds": seconds, "limit": REJOIN_LIMIT, "keys": keys, "node": node})
 
 
@@ -138,7 +138,8 @@ def _digests(facts: Facts) -> Check:
     ok = len(different) == 1 and _complete(facts) and seconds is not None and seconds <= SETTLE_LIMIT
     shown = f"digest {different[0]}" if len(different) == 1 else f"{len(different)} different digests"
     text = f"{len(facts.digests)} processes, {shown}, {_seconds(seconds, SETTLE_LIMIT)} after the last write"
-    return Check("digests", ok, text, {"digests": facts.digests, "seconds": seconds, "limit": SETTLE_LIMIT})
+    figures = {"digests": facts.digests, "seconds": seconds, "limit": SETTLE_LIMIT, "differing": _differing(facts)}
+    return Check("digests", ok, text, figures)
 
 
 def _deaths(facts: Facts) -> list[Check]:
@@ -146,6 +147,17 @@ def _deaths(facts: Facts) -> list[Check]:
         return []
     text = f"ended and should not have: {', '.join(facts.deaths)}"
     return [Check("processes", False, text, {"deaths": facts.deaths})]
+
+
+def _differing(facts: Facts) -> list[str]:
+    """The first keys that do not show the same version everywhere, with what each process shows."""
+    keys = sorted({key for shown in facts.finals.values() for key in shown})
+    told = []
+    for key in keys:
+        shown = {node: states.get(key) for node, states in facts.finals.items()}
+        if len(set(shown.values())) > 1:
+            told.append(f"{key}: {', '.join(f'{node} {version}' for node, version in shown.items())}")
+    return told[:_FIRST]
 
 
 def _complete(facts: Facts) -> bool:

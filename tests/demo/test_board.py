@@ -87,6 +87,16 @@ def test_live_never_draws_more_than_the_screen_holds(monkeypatch):
     assert out.getvalue().count("\n") == 9
 
 
+def test_a_low_terminal_loses_the_gaps_first_and_always_has_the_latest_news():
+    lines = render(view(), 100, 24)
+    assert len(lines) == 24
+    assert lines[-1] == "19.0 s  something happened"
+    lines = render(view(), 100, 16)
+    assert len(lines) == 16
+    assert "" not in lines
+    assert lines[-1] == "19.0 s  something happened"
+
+
 def test_plain_tells_each_piece_of_news_once_and_a_summary_now_and_then():
     out = io.StringIO()
     board = Board(out, live=False, colour=False)
