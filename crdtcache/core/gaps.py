@@ -11,7 +11,7 @@ who has it can say. Source: DESIGN section 5, C2.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.links import Link
@@ -80,7 +80,7 @@ class Gaps:
             if gap.asked == link:
                 gap.asked, gap.due_ns = None, now_ns
 
-    def pulls(self, reading: Reading, frontier: dict[int, int], links: Iterable[Link]) -> list[tuple[Link, Pull]]:
+    def pulls(self, reading: Reading, frontier: dict[int, int], links: Collection[Link]) -> list[tuple[Link, Pull]]:
         """What to ask of whom now."""
         now = reading.mono_ns
         asked = []
@@ -98,6 +98,9 @@ class Gaps:
             if link is not None:
                 gap.asked, gap.asked_ns = link.number, now
                 asked.append((link, Pull(origin, lo)))
+            elif all(link.rows.get(origin, 0) <= lo for link in links):
+                # Nobody here has it, perhaps nobody ever will (its writer is gone): whoever does says so in a row.
+                del self._wanted[origin]
         return asked
 
     def due_ns(self) -> list[int]:
