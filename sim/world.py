@@ -104,10 +104,17 @@ class World:
         replica = node.replica
         assert replica is not None
         if kind == "clear":
-            self.oracle.cleared(tuple(version), node.index, node.process)
+            self.oracle.cleared((version.stamp, version.origin), node.index, node.process)
             return
         write = Write(
-            tuple(version), kind, str(key), "", node.index, node.process, self.now, seen[:2] if seen else None
+            (version.stamp, version.origin),
+            kind,
+            str(key),
+            "",
+            node.index,
+            node.process,
+            self.now,
+            (seen[0], seen[1]) if seen else None,
         )
         if kind == "put":
             entry = replica.entry(key, node.reading())
@@ -124,7 +131,7 @@ class World:
         for check in self._on_write:
             check.wrote(node, write)
 
-    def touched(self, node: Node, key: Key, base: Entry, entry: Entry) -> None:
+    def touched(self, node: Node, key: Key, base: Entry, entry: Entry) -> None:  # noqa: ARG002
         """A lease was written."""
         self.oracle.touched(base[:2], entry[2], entry[3], entry[4])
 
@@ -174,7 +181,7 @@ class World:
         self.calm_at = engine.now
         converges = Converges(self)
         until = engine.now + converges.bound_ms() * MS
-        while not self.settled():
+        while self.unsettled():
             if engine.now >= until:
                 raise converges.failure()
             engine.run(min(engine.now + 50 * MS, until))
@@ -186,19 +193,22 @@ class World:
             check.final()
         return took
 
-    def settled(self) -> bool:
-        """Whether the core shows one map, is one mesh, and misses nothing that it knows of."""
+    def unsettled(self) -> str:
+        """Why the core is not settled: one map, one mesh, nothing missing that anybody knows of; "" where it is."""
         nodes = [self.nodes[i] for i in self.core if self.nodes[i].replica is not None]
-        origins = {node.replica.origin for node in nodes if node.replica is not None}
+        origins = {node.replica.origin: node.index for node in nodes if node.replica is not None}
         for node in nodes:
             replica = node.replica
             assert replica is not None
-            if replica.map.clearing or not replica.caught_up():
-                return False
+            if replica.map.clearing:
+                return f"n{node.index} is still clearing"
             up = {m.row.origin for m in replica.members.known.values() if m.link is not None}
-            if not origins <= up | {replica.origin}:
-                return False
-        return equal_maps(nodes)
+            apart = [origins[origin] for origin in origins if origin not in up and origin != replica.origin]
+            if apart:
+                return f"n{node.index} has no link to n{apart[0]}"
+            if not replica.caught_up():
+                return f"n{node.index} knows that it is missing something, or a session still runs"
+        return "" if equal_maps(nodes) else "maps differ"
 
     def _begin(self, fault: Fault) -> None:
         self.engine.note(Code.FAULT, -1, fault.amount, f"{fault.kind} {fault.nodes} {fault.pairs}".encode())

@@ -68,6 +68,9 @@ class Watched(Protocol):
     def strict(self) -> bool:
         """Whether every promise holds without exception: nobody had to forget the dead too early."""
 
+    def unsettled(self) -> str:
+        """Why the core has not settled; "" where it has."""
+
 
 class Check:
     """One invariant. The hooks that a check leaves out cost nothing."""
@@ -84,7 +87,7 @@ class Check:
     def wrote(self, node: Node, write: Write) -> None:
         """A put or delete."""
 
-    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading, /) -> None:
         """A get, and what it found."""
 
     def changed(self, node: Node, change: Change) -> None:

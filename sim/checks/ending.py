@@ -63,7 +63,7 @@ class Converges(Check):
                         node=node.index,
                         key=key,
                     )
-        return self.fail(f"not settled {self.bound_ms()} ms after the calm: maps are equal, contexts are not")
+        return self.fail(f"not settled {self.bound_ms()} ms after the calm: {self.world.unsettled()}")
 
 
 class Digests(Check):
@@ -146,9 +146,9 @@ class NothingLost(Check):
                 self._value(node, key, best)
             elif shows is None:
                 self._absent(key, alive)
-            elif shows is not None and shows > best.version:
+            elif shows > best.version:
                 raise self.fail(f"shows {text_of(shows)}, above every write that can be there", key=key)
-            elif best.removal and shows is not None and self._survives(best, shows):
+            elif best.removal and self._survives(best, shows):
                 continue
             elif best.may_lapse_by(world.unix_ms + world.skew_ms):
                 continue  # it expired and was collected; an older concurrent write came later

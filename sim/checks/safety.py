@@ -26,7 +26,7 @@ class NoResurrection(Check):
         if change.kind == "set":
             self._look(node, change.key, change.entry)
 
-    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+    def read(self, node: Node, key: Key, entry: Entry | None, _: Reading) -> None:
         """What an application sees."""
         if entry is not None:
             self._look(node, key, entry)
@@ -89,8 +89,10 @@ class Accounted(Check):
                     continue
                 if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.leases):
                     continue
-                if any(w.version > covered.version and (w.removal or w.leases) for w in writes):
+                if any(w.version > covered.version and (w.removal or any(x[2] for x in w.leases)) for w in writes):
                     continue  # answered GONE for it, by somebody who knows of the removal
+                if any(clear > covered.version for clear, _, _ in world.oracle.clears):
+                    continue  # likewise
                 raise self.fail(
                     f"covers {text_of(covered.version)} but holds "
                     f"{text_of(held[:2]) if held is not None else 'nothing'}, and nothing has removed it",
@@ -189,7 +191,7 @@ class Monotonic(Check):
         if change.kind == "set":
             self._look(node, change.key, change.entry)
 
-    def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
+    def read(self, node: Node, key: Key, entry: Entry | None, _: Reading) -> None:
         """What an application sees."""
         if entry is not None:
             self._look(node, key, entry)
