@@ -183,9 +183,7 @@ def _cause(error: BaseException) -> str:
 
 
 def tune(stream: trio.SocketStream) -> None:
-    """Set a TCP socket up for small frames that must leave at once. An option that is missing is left out."""
-    with contextlib.suppress(OSError):
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Bound the unsent bytes, where the system can; trio has set TCP_NODELAY and a bound of an eighth of this one."""
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if lowat is not None:
         with contextlib.suppress(OSError):
