@@ -1,0 +1,316 @@
+"""The doors: where new links come from, up to the moment when both sides have said who they are.
+
+in:  accept -> greet -.
+                       > a link and its HELLO, handed to the driver
+out: call   -> greet -'          whom to call is the core's; the seeds' names are resolved here
+
+Strangers are bounded: so many connections may stand here ungreeted, for so long, at so many bytes. One more
+closes the oldest, not the newest: a member greets within milliseconds, an idle connection never does.
+
+Decision: doors and links are apart because they close at different times. A node that stops closes the doors
+first and lets the links finish what they had to say; one loop for both would have to ask at every step.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+import trio
+
+from crdtcache.core.messages import Hello
+from crdtcache.core.replica import Replica
+from crdtcache.errors import ConfigError
+from crdtcache.runtime.clocks import TimeSource
+from crdtcache.runtime.discovery import Address, Listening, Seeds, SeedSource, bind, call, callable_host, parse
+from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
+from crdtcache.runtime.link import Link, LinkLost, tune
+from crdtcache.tuning import Tuning
+
+__all__ = ["Conditions", "Doors", "OnLink"]
+
+OnLink: TypeAlias = Callable[[Link, str, Hello, str | None], None]
+"""Takes a greeted link: the link, a name for logs, its HELLO, and the address that was called, None if accepted."""
+
+_MOST_STRANGERS = 64
+_MOST_RESOLVERS = 4  # threads, those included that hang in a dead name server
+_MOST_CONDITIONS = 64
+_FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+_log = logging.getLogger("crdtcache")
+
+
+class Conditions:
+    """What is wrong just now. One WARNING when it begins, DEBUG while it lasts, INFO when it is over."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def texts(self) -> list[str]:
+        """One line for each."""
+        return list(self._texts.values())
+
+    def begin(self, key: str, text: str) -> None:
+        """`key` is the case, also when it was before."""
+        _log.log(logging.DEBUG if key in self._texts else logging.WARNING, "%s", text)
+        self._texts.pop(key, None)
+        self._texts[key] = text
+        if len(self._texts) > _MOST_CONDITIONS:
+            del self._texts[next(iter(self._texts))]
+
+    def end(self, key: str, text: str) -> None:
+        """`key` is not the case any more, if it was."""
+        if self._texts.pop(key, None) is not None:
+            _log.info("%s", text)
+
+    def end_others(self, prefix: str, lasting: dict[str, str], text: str) -> None:
+        """End all conditions `prefix + name` whose name is not among `lasting`."""
+        for key in [k for k in self._texts if k.startswith(prefix) and k.removeprefix(prefix) not in lasting]:
+            self.end(key, f"{key.removeprefix(prefix)} {text}")
+
+
+class Doors:
+    """The listeners, the calls and the names of one node. Belongs to the thread of the driver.
+
+    `listen` and `peers` as in `Node`. Raises `ConfigError` for what can be seen to be wrong without the network.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        lock: threading.Lock,
+        clock: TimeSource,
+        *,
+        listen: str | None,
+        peers: SeedSource,
+        secret: bytes | None,
+        insecure: bool,
+        tuning: Tuning,
+    ) -> None:
+        if secret is not None and not secret:
+            raise ConfigError("secret= is empty; leave it out for none")
+        self.address = ""  # "host:port" that is listened at, once open
+        self.conditions = Conditions()
+        self._replica = replica
+        self._lock = lock
+        self._clock = clock
+        self._listen = listen
+        self._seeds = Seeds(peers)
+        self._secret = secret
+        self._insecure = insecure
+        self._tuning = tuning
+        self._given = str(parse(replica.advertise, "advertise=")) if replica.advertise else ""
+        if self._given and parse(self._given, "advertise=").wildcard:
+            raise ConfigError(f"advertise={replica.advertise!r} is a place to listen, not one to call")
+        check_hello(replica.hello(clock.reading()))
+        self._listening: Listening | None = None
+        self._nursery: trio.Nursery | None = None
+        self._strangers: dict[int, trio.CancelScope] = {}
+        self._stranger = 0
+        self._scanned = False
+        self._links = 0
+        self._fewer = trio.Event()
+
+    async def open(self) -> None:
+        """Bind what `listen` asks for. Raises `ConfigError`, with nothing left open."""
+        self._listening = None
+        self.address = ""
+        advertise = self._given
+        if self._listen is not None:
+            guarded = self._secret is not None or self._insecure
+            self._listening = await bind(self._listen, local=self._seeds.loopback, guarded=guarded)
+            self.address = str(self._listening.address)
+            if not advertise and not self._listening.address.wildcard:
+                advertise = self.address
+            _log.info("listening at %s", self.address)
+            if self._listening.taken is not None:
+                _log.info("port %d was taken, so %s was chosen", self._listening.taken.port, self.address)
+        with self._lock:
+            self._replica.advertise = advertise
+
+    @trio.lowlevel.enable_ki_protection
+    async def stand(self, on_link: OnLink, on_change: Callable[[], None]) -> None:
+        """Accept, call and resolve until `close`. `on_change`: the core has learned when to call whom."""
+        self._on_link = on_link
+        self._on_change = on_change
+        self._limiter = trio.CapacityLimiter(_MOST_RESOLVERS)
+        self._alone_since = trio.current_time()
+        self._links = 0
+        sockets = self._listening.sockets if self._listening is not None else []
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self._seeds:
+                    nursery.start_soon(self._find_seeds)
+                for sock in sockets:
+                    nursery.start_soon(self._accept, nursery, trio.SocketListener(sock))
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    self._nursery = None  # before its last task is gone: then it takes no new one
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    def close(self) -> None:
+        """End `stand`: nothing new comes in or goes out."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    def call(self, address: str) -> None:
+        """Try `address` once; a link goes to `on_link`, a failure to the core."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._call, address)
+        else:
+            with self._lock:
+                self._replica.dial_failed(address, self._clock.reading())
+
+    def count(self, links: int) -> None:
+        """So many links are up now; with fewer than before it is time to ask for the seeds' addresses again."""
+        if links < self._links:
+            self._fewer.set()
+        if links:
+            self.conditions.end("alone", "connected again")
+        elif self._links:
+            self._alone_since = trio.current_time()
+        self._links = links
+
+    @trio.lowlevel.enable_ki_protection
+    async def _accept(self, nursery: trio.Nursery, listener: trio.SocketListener) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self.conditions.begin("full", f"no new link can be accepted: {error.strerror}")
+                await trio.sleep(0.1)  # until something is closed
+                continue
+            self.conditions.end("full", "new links are accepted again")
+            while len(self._strangers) >= _MOST_STRANGERS:
+                self._strangers.pop(next(iter(self._strangers))).cancel()
+            self._stranger += 1
+            scope = self._strangers[self._stranger] = trio.CancelScope()
+            nursery.start_soon(self._answer, self._stranger, stream, scope)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _answer(self, number: int, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+        try:
+            await self._meet(stream, None, scope)
+        finally:
+            self._strangers.pop(number, None)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _call(self, address: str) -> None:
+        handed_over = False
+        try:
+            stream = await call(address, self._tuning.dial_timeout_ms / 1_000, self._limiter)
+            if isinstance(stream, str):
+                _log.debug("calling %s: %s", address, stream)
+                self._note_alone(address, stream)
+            else:
+                handed_over = await self._meet(stream, address, trio.CancelScope())
+        finally:
+            if not handed_over:
+                with self._lock:
+                    self._replica.dial_failed(address, self._clock.reading())
+                self._on_change()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _meet(self, stream: trio.SocketStream, dialed: str | None, scope: trio.CancelScope) -> bool:
+        """Greet whoever is at the other end, within `scope`; True if the link was handed over."""
+        link = Link(stream, GREETING_BYTES)
+        limit_s = self._tuning.silent_ms / 1_000
+        scope.deadline = trio.current_time() + limit_s
+        where = dialed or _remote(stream)
+        tune(stream)
+        self._learn_own_address(stream)
+        with self._lock:
+            own = self._replica.hello(self._clock.reading())
+        hello: Hello | None = None
+        try:
+            with scope:
+                met = await greet(link, own, self._secret, dialler=dialed is not None)
+                link.raise_limit(self._tuning.max_frame_bytes)
+                hello = met
+            if hello is None:
+                _log.debug("%s did not greet within %g s, or made way for others", where, limit_s)
+        except LinkLost as lost:
+            _log.debug("greeting %s: %s", where, lost)
+        except NotAPeer as error:
+            # The first one may be a mistake worth knowing; somebody who scans ports shall not fill the log.
+            level = logging.DEBUG if self._scanned else logging.WARNING
+            self._scanned = True
+            _log.log(level, "%s does not speak this protocol: %s", where, error)
+        except Refused as refused:
+            who = "this node refused" if refused.here else "this node was refused by"
+            self.conditions.begin(f"refused {where}", f"{who} {where}: {refused.reason}")
+        finally:
+            if hello is None:
+                await link.close()
+        if hello is None:
+            return False
+        self.conditions.end(f"refused {where}", f"{where} agrees now")
+        self._on_link(link, f"{hello.name} at {where}", hello, dialed)
+        return True
+
+    def _note_alone(self, address: str, why: str) -> None:
+        # Nodes of one service start together: that nobody answers in the first moments is nothing to warn of.
+        alone_s = trio.current_time() - self._alone_since
+        if not self._links and alone_s * 1_000 > self._tuning.silent_ms:
+            self.conditions.begin(
+                "alone", f"no other node can be reached ({address}: {why}); working alone, calling on"
+            )
+
+    def _learn_own_address(self, stream: trio.SocketStream) -> None:
+        """Listening at all addresses, the own end of the first link is what others may call; loopback if no other."""
+        if self._given or self._listening is None or not self._listening.address.wildcard:
+            return
+        with suppress(OSError):
+            host = callable_host(stream.socket.getsockname())
+            if host is None:
+                return
+            address = Address(host, self._listening.address.port)
+            with self._lock:
+                known = self._replica.advertise
+                if not known or (parse(known, "advertise").loopback and not address.loopback):
+                    self._replica.advertise = str(address)
+                    _log.debug("others may call this node at %s", address)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _find_seeds(self) -> None:
+        wait_ms = float(self._tuning.redial_ms)
+        known: list[str] | None = None
+        while True:
+            addresses, failures = await self._seeds.resolve(self._limiter)
+            self.conditions.end_others("seed ", failures, "has addresses now")
+            for seed, why in failures.items():
+                self.conditions.begin(f"seed {seed}", f"no address for {seed}: {why}; asking again")
+            if self._listening is not None and self._listening.taken is not None:
+                addresses.append(str(self._listening.taken))
+            if addresses != known:
+                known = addresses
+                with self._lock:
+                    self._replica.learn_seeds(list(addresses), self._clock.reading())
+                self._on_change()
+            if not self._seeds.changing:
+                return
+            slow = self._tuning.redial_slow_ms
+            wait_ms = min(wait_ms * 2, slow) if failures or not self._links else slow
+            self._fewer = trio.Event()
+            with trio.move_on_after(wait_ms * random.uniform(0.8, 1.2) / 1_000):
+                await self._fewer.wait()
+                wait_ms = self._tuning.redial_ms
+                await trio.sleep(wait_ms / 1_000)  # many members lost at once are one reason to ask
+
+
+def _remote(stream: trio.SocketStream) -> str:
+    try:
+        return str(stream.socket.getpeername()[0])
+    except OSError:
+        return "a caller that has gone"
