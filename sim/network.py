@@ -299,7 +299,7 @@ class Network:
         # Uniform within the jitter, and a tail that doubles each time a coin falls on one side.
         spread = base * self._jitter // 100
         extra = (luck & 0xFFF) * spread >> 12
-        tail = (luck >> 12 | 1 << 12) & -(luck >> 12 | 1 << 12)
+        tail = (luck >> 12 | 1 << 7) & -(luck >> 12 | 1 << 7)
         return base + extra + (spread * tail >> 4) + self._delays.get(_pair(source.index, target.index), 0)
 
     def _arrive(self, connection: Connection, side: int, kind: int, content: object, size: int) -> None:

@@ -35,7 +35,7 @@ SMALL_TUNING: dict[str, float] = {
     "max_frame_age_ms": 1_500,
     "min_dead_age_ms": 3_000,
     "gc_hold_ms": 20_000,
-    "dial_timeout_ms": 400,
+    "dial_timeout_ms": 800,
     "redial_ms": 300,
     "redial_patience_ms": 600_000,
     "redial_slow_ms": 2_000,
@@ -53,7 +53,7 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     start, calm = 1_500, rng.randrange(16_000, 26_000)
     tuning = _tuning(rng)
     regions = rng.choice((1, 1, 2))
-    wan = rng.choice((20.0, 80.0, 160.0))
+    wan = rng.choice((10.0, 40.0, 120.0))
     machines = tuple(_machine(rng, i, count, regions) for i in range(count))
     drawn: list[Fault] = []
     allowed = [kind for kind in _KINDS if rng.random() < 0.45] or ["partition"]
