@@ -514,18 +514,16 @@ class Replica:
         return min(lows, default=max(own, self.map.clock.last))
 
     def _slowest_ms(self, reading: Reading) -> int | None:
-        """D2's slowest clock: last heard from any member in use, advanced by monotonic time; None: heard nobody."""
-        clocks = [
-            member.clock_ms + (reading.mono_ns - member.heard_ns) // _MS
-            for member in self.members.in_use(reading.mono_ns)
-            if member.clock_ms
-        ]
-        if clocks:
-            return min(clocks)
-        return None if self.seeded and not self._heard_anybody() else reading.wall_ms
+        """D2's slowest clock: last heard from any member in use, advanced by monotonic time; None: heard nobody.
 
-    def _heard_anybody(self) -> bool:
-        return any(member.clock_ms for member in self.members.known.values())
+        With no member in use any longer, those that were known still count: a fast clock that is left alone would
+        otherwise kill what others gave it, and tell them when they are back.
+        """
+        for members in (self.members.in_use(reading.mono_ns), self.members.known.values()):
+            clocks = [m.clock_ms + (reading.mono_ns - m.heard_ns) // _MS for m in members if m.clock_ms]
+            if clocks:
+                return min(clocks)
+        return None if self.seeded else reading.wall_ms
 
     def _make_room(self, reading: Reading) -> None:
         alone = not self.seeded and not self.members.known
