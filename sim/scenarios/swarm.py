@@ -7,6 +7,7 @@ run with every fault at a moderate rate never gets into the corners that one fau
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from sim import faults, workload
 from sim.adapter import Machine
@@ -54,7 +55,7 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     tuning = _tuning(rng)
     regions = rng.choice((1, 1, 2))
     wan = rng.choice((10.0, 40.0, 120.0))
-    machines = tuple(_machine(rng, i, count, regions) for i in range(count))
+    machines = [_machine(rng, i, count, regions) for i in range(count)]
     drawn: list[Fault] = []
     allowed = [kind for kind in _KINDS if rng.random() < 0.45] or ["partition"]
     if "partition" not in allowed and rng.random() < 0.7:
@@ -89,10 +90,13 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
         mix=mix,
         ttl_ms=rng.choice(((100, 2_000), (500, 8_000))),
     )
+    if any(fault.kind == "leave" for fault in drawn):
+        # Whoever knew only one that left would be alone for ever, and that is nobody's fault.
+        machines = [replace(m, seeds=tuple(i for i in range(count) if i != m.index)) for m in machines]
     return Plan(
         scenario="kitchen-sink",
         seed=seed,
-        machines=machines,
+        machines=tuple(machines),
         faults=tuple(sorted(drawn, key=lambda f: (f.start_ms, f.end_ms))),
         ops=tuple(ops),
         tuning=tuning,
