@@ -26,8 +26,8 @@ _SERVICE_HEAD = (
     f"{'service':<10}{'pid':>8}{'req/s':>8}{'hits':>8}{'shared':>8}{'saved':>10}{'keys':>7}{'peers':>7}"
     f"  {'digest':<17} state"
 )
-_LEGEND = "hits: answered by the cache   shared: with the work of another process   saved: time not spent on analysis"
-_NEWS_LINES = 7
+_LEGEND = "shared: hits on the work of another process   saved: time that hits did not spend on analysis"
+_NEWS_LINES, _FEW_NEWS = 7, 3
 _PLAIN_EVERY = 5.0  # seconds between the summary lines of a run without a terminal
 
 
@@ -65,7 +65,7 @@ def render(view: View, width: int = 100, height: int = 50, *, colour: bool = Fal
         (_relay_line(view.relay), _DIM),
         gap,
     ]
-    if len(rows) >= height:
+    if len(rows) + _FEW_NEWS > height:
         rows = [row for row in rows if row != gap]
     room = min(_NEWS_LINES, max(1, height - len(rows)))
     rows = [*rows[: height - room], *((line, "") for line in view.news[-room:])]

@@ -83,7 +83,7 @@ def _converged(facts: Facts) -> Check:
     slowest = _slowest(facts.converged_s, facts.nodes)
     ok = slowest is not None and slowest <= CONVERGE_LIMIT and facts.owed_at_heal > 0
     when = f"{_seconds(slowest, CONVERGE_LIMIT)} after the heal"
-    text = f"all {facts.owed_at_heal} keys of both sides were right in every process {when}"
+    text = f"all {facts.owed_at_heal} keys of both sides right in every process: {when}"
     return Check("converge", ok, text, {"seconds": slowest, "limit": CONVERGE_LIMIT, "keys": facts.owed_at_heal})
 
 
@@ -120,7 +120,7 @@ def _rejoined(facts: Facts) -> Check:
     seconds, keys, node = facts.rejoined_s, facts.rejoined_keys, facts.victim
     ok = seconds is not None and seconds <= REJOIN_LIMIT and keys > 0
     when = f"{_seconds(seconds, REJOIN_LIMIT)} after its launch"
-    text = f"{node}, killed and launched empty, had all {keys} keys {when}"
+    text = f"{node}, killed and launched empty, had all {keys} keys: {when}"
     return Check("rejoin", ok, text, {"seconds": seconds, "limit": REJOIN_LIMIT, "keys": keys, "node": node})
 
 

@@ -48,7 +48,7 @@ def test_a_short_run_holds(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - began < 40  # 20 asked for; the rest is a busy machine's
+    assert time.monotonic() - began < 60  # 20 asked for; the rest is a busy machine's
     assert sorted(tmp_path.iterdir()) == before
     assert "everything holds" in done.stderr
     assert "\x1b" not in done.stderr
@@ -73,7 +73,7 @@ def test_a_short_run_holds(tmp_path):
     for row in document["write_to_visible_ms"]:
         assert row["samples"] > 10
         assert row["p50"] >= row["one_way_ms"] - 0.5  # nothing is faster than the relay lets it be
-        assert row["p50"] < row["one_way_ms"] + 100
+        assert row["p50"] < row["one_way_ms"] + 250
 
 
 @pytest.mark.slow
