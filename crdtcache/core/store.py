@@ -60,51 +60,55 @@ class Wheel:
     at most one stale reference per slot instead of one per write. A popped key is looked up again.
     """
 
-    __slots__ = ("_far", "_far_ids", "_near", "_near_ids")
+    __slots__ = ("_far", "_far_ids", "_moved", "_near", "_near_ids")
     _NEAR, _FAR = 6, 16
 
     def __init__(self) -> None:
-        self._near: dict[int, list[Key]] = {}
+        self._near: dict[int, dict[Key, None]] = {}
         self._far: dict[int, list[Key]] = {}
         self._near_ids: list[int] = []
         self._far_ids: list[int] = []
+        self._moved = 0  # far slots below this one have been moved to the near ones, and are never made again
 
     def add(self, key: Key, expires_ms: int, was_ms: int = 0) -> None:
         """Note that `key` expires; `was_ms` is the expiry that it had, to save a second reference."""
         far = expires_ms >> self._FAR
-        if was_ms and was_ms >> self._FAR == far and far in self._far:
-            return
-        slot = self._far.get(far)
-        if slot is None:
-            slot = self._far[far] = []
-            heapq.heappush(self._far_ids, far)
-        slot.append(key)
+        if far < self._moved:
+            self._near_add(key, expires_ms)
+        elif was_ms >> self._FAR != far:
+            slot = self._far.get(far)
+            if slot is None:
+                slot = self._far[far] = []
+                heapq.heappush(self._far_ids, far)
+            slot.append(key)
 
     def _near_add(self, key: Key, expires_ms: int) -> None:
         near = expires_ms >> self._NEAR
         slot = self._near.get(near)
         if slot is None:
-            slot = self._near[near] = []
+            slot = self._near[near] = {}
             heapq.heappush(self._near_ids, near)
-        slot.append(key)
+        slot[key] = None
 
     def due(self, now_ms: int, expires_of: Callable[[Key], int]) -> list[Key]:
         """Take out the keys whose expiry, as `expires_of` says now (0: none), is at or before `now_ms`."""
         while self._far_ids and self._far_ids[0] << self._FAR <= now_ms + (1 << self._FAR):
-            for key in dict.fromkeys(self._far.pop(heapq.heappop(self._far_ids))):
+            far = heapq.heappop(self._far_ids)
+            self._moved = far + 1
+            for key in self._far.pop(far):
                 expires = expires_of(key)
-                if expires:
-                    self._near_add(key, expires)
+                if expires >> self._FAR == far:
+                    self._near_add(key, expires)  # any other expiry has brought a reference of its own
         ready: dict[Key, None] = {}
         while self._near_ids and self._near_ids[0] << self._NEAR <= now_ms:
             slot = heapq.heappop(self._near_ids)
-            later = []
+            later: dict[Key, None] = {}
             for key in self._near.pop(slot):
                 expires = expires_of(key)
                 if 0 < expires <= now_ms:
                     ready[key] = None
                 elif expires >> self._NEAR == slot:
-                    later.append(key)  # any other expiry has brought a reference of its own
+                    later[key] = None
             if later:
                 self._near[slot] = later
                 heapq.heappush(self._near_ids, slot)
