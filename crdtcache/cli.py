@@ -32,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has gone. What is still buffered goes nowhere, instead of into a traceback at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        sys.stderr.write(f"crdtcache {options.command}: {error}\n")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -224,6 +224,6 @@ def _relay_line(counts: dict[str, int]) -> str:
         return counts.get(name, 0)
 
     return (
-        f"relay: {count('open')} connections open, {count('relayed_bytes') / 1000:.0f} kB carried, "
+        f"relay: {count('open')} open, {count('relayed_bytes') / 1000:.0f} kB carried, "
         f"{count('reset')} reset, {count('refused')} refused, {count('dropped_bytes')} bytes in flight dropped"
     )

@@ -179,7 +179,7 @@ class Conductor:
         settled = time.monotonic() - stopped
         if settled <= SETTLE_LIMIT:
             self.facts.settled_s = settled
-            self._news(f"nobody writes any more: all digests are equal {settled:.2f} s after the last write")
+            self._news(f"nobody writes any more: all digests are equal after {settled:.2f} s")
         else:
             self._news(f"nobody writes any more, and the digests still differ after {SETTLE_LIMIT:g} s")
         await self._until(stopped + seconds)

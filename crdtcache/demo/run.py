@@ -59,6 +59,8 @@ def run(options: Options) -> int:
         signum = trio.run(_until_done_or_signalled, conductor)
         if signum is not None:
             keep = options.keep_logs
+            board.close()
+            sys.stderr.write("interrupted; every process has ended\n")
             return 128 + signum
         conductor.refresh()
         checks = decide(conductor.facts)
@@ -70,10 +72,14 @@ def run(options: Options) -> int:
         keep = options.keep_logs or not ok
         return 0 if ok else 1
     except ExceptionGroup as group:
-        if group.split(ChildGone)[1] is not None:
+        if group.split((ChildGone, BrokenPipeError))[1] is not None:
             raise  # a bug of ours
+        first = _first(group)
+        if isinstance(first, BrokenPipeError):
+            keep = options.keep_logs
+            raise first from None  # whoever read the board has gone
         board.close()
-        sys.stderr.write(f"\nthe demo stopped: {_first(group)}\n")
+        sys.stderr.write(f"\nthe demo stopped: {first}\n")
         return 1
     finally:
         board.close()

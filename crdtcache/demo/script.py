@@ -29,7 +29,7 @@ CONVERGE_LIMIT = 5.0
 REJOIN_LIMIT = 5.0
 """Seconds from the launch of the killed process until it has everything again."""
 SETTLE_LIMIT = 5.0
-"""Seconds from the last write until all digests are equal."""
+"""Seconds from the stop of all writing until all digests are equal."""
 
 PHASES = ("start", "work", "cut", "heal", "kill", "back", "quiet")
 

@@ -38,7 +38,7 @@ class Facts:
     nodes: list[str] = field(default_factory=list)  # every process that must be there at the end
     converged_s: dict[str, float | None] = field(default_factory=dict)  # node -> seconds after the heal
     owed_at_heal: int = 0  # writes and deletes of the cut that had to cross
-    settled_s: float | None = None  # seconds from the last write to equal digests
+    settled_s: float | None = None  # seconds from the stop of all writing to equal digests
     rejoined_s: float | None = None  # seconds from launching the killed process to its having everything
     rejoined_keys: int = 0
     victim: str = ""
@@ -137,7 +137,7 @@ def _digests(facts: Facts) -> Check:
     seconds, different = facts.settled_s, sorted(set(facts.digests.values()))
     ok = len(different) == 1 and _complete(facts) and seconds is not None and seconds <= SETTLE_LIMIT
     shown = f"digest {different[0]}" if len(different) == 1 else f"{len(different)} different digests"
-    text = f"{len(facts.digests)} processes, {shown}, {_seconds(seconds, SETTLE_LIMIT)} after the last write"
+    text = f"{len(facts.digests)} processes, {shown}, {_seconds(seconds, SETTLE_LIMIT)} after writing stopped"
     figures = {"digests": facts.digests, "seconds": seconds, "limit": SETTLE_LIMIT, "differing": _differing(facts)}
     return Check("digests", ok, text, figures)
 

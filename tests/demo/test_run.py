@@ -112,3 +112,21 @@ def test_ctrl_c_gives_the_terminal_back_and_leaves_no_process(tmp_path):
     assert b"Traceback" not in shown
     assert not [pid for pid in children if alive(pid)]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_ends_the_demo_without_a_traceback(tmp_path):
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "crdtcache", "demo", "--regions", "eu,us", "--nodes", "1"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    demo.stdout.readline()
+    demo.stdout.close()
+    complaint = demo.stderr.read()
+    assert demo.wait(30) == 1
+    assert complaint == ""
+    demo.stderr.close()
