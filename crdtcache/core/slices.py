@@ -102,7 +102,10 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     for item in part.items:
         within = contiguous and item.first <= hi
         entry = item.entry
-        verdict = held.offer(item.key, entry, reading, slowest_ms, upto=(origin, hi) if within else (0, 0), capped=True)
+        # The cap is for what lies behind a gap. Within the slice it would stop the frontier for ever, where dots of
+        # an origin pile up that is gone, and whose rows nobody could adopt before it went.
+        upto = (origin, hi) if within else (0, 0)
+        verdict = held.offer(item.key, entry, reading, slowest_ms, upto=upto, capped=not within)
         if verdict is Verdict.GONE:
             gone.append((item.key, entry[STAMP], entry[ORIGIN]))
         elif verdict in UNSETTLED:
