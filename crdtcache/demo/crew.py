@@ -23,6 +23,7 @@ from crdtcache.demo.lines import pack_line, split_lines, unpack_line
 
 __all__ = ["Child", "ChildGone", "Crew"]
 
+_SEND_LIMIT = 5.0  # seconds in which a child reads a command
 _GRACE = 1.5  # seconds that a child gets to end by itself
 _BOOTSTRAP = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import importlib; "
@@ -49,32 +50,43 @@ class Child:
         self.expected_to_end = False
         self.ended = trio.Event()
         self._ids = itertools.count(1)
+        self._sending = trio.Lock()
         self._answers: dict[int, dict[str, Any]] = {}
         self._asked: dict[int, trio.Event] = {}
 
     async def tell(self, do: str, **fields: Any) -> int:
         """Send a command and do not wait for the answer; returns its id."""
         number = next(self._ids)
-        if self.process.stdin is None:
-            raise AssertionError("launched without a pipe")
-        try:
-            await self.process.stdin.send_all(pack_line({"do": do, "id": number, **fields}))
-        except _GONE:
-            raise ChildGone(f"{self.name} is gone\n{self.last_words()}") from None
+        await self._send({"do": do, "id": number, **fields})
         return number
 
     async def ask(self, do: str, *, within: float = 10.0, **fields: Any) -> dict[str, Any]:
         """Send a command and wait `within` seconds for its answer. Raises `ChildGone` without one."""
-        answered = trio.Event()
-        number = await self.tell(do, **fields)
-        self._asked[number] = answered
-        with trio.move_on_after(within):
-            await answered.wait()
-        del self._asked[number]
+        number = next(self._ids)
+        answered = self._asked[number] = trio.Event()  # before sending: the answer may be quick
+        try:
+            await self._send({"do": do, "id": number, **fields})
+            with trio.move_on_after(within):
+                await answered.wait()
+        finally:
+            del self._asked[number]
         if number not in self._answers:
             how = "ended" if self.ended.is_set() else f"did not answer in {within:g} s"
             raise ChildGone(f"{self.name} {how}, asked to {do}\n{self.last_words()}")
         return self._answers.pop(number)
+
+    async def _send(self, fields: dict[str, Any]) -> None:
+        """One line, whole, also where the caller is cancelled half way: the next one must be readable."""
+        if self.process.stdin is None:
+            raise AssertionError("launched without a pipe")
+        try:
+            with trio.move_on_after(_SEND_LIMIT, shield=True) as scope:
+                async with self._sending:
+                    await self.process.stdin.send_all(pack_line(fields))
+        except _GONE:
+            raise ChildGone(f"{self.name} is gone\n{self.last_words()}") from None
+        if scope.cancelled_caught:
+            raise ChildGone(f"{self.name} does not read what it is told\n{self.last_words()}")
 
     def hear(self, fields: dict[str, Any]) -> bool:
         """Take a line in; False if nobody waits for it."""

@@ -55,6 +55,26 @@ async def test_ask_answers_and_what_is_said_unasked_is_heard(nursery, tmp_path):
     assert notes.died == []
 
 
+async def test_many_may_speak_at_once_and_a_cancelled_one_does_not_garble_the_rest(nursery, tmp_path):
+    crew = Notes().crew(nursery, tmp_path)
+    child = await crew.launch("relay", RELAY)
+    await child.ask("open", services={"eu-1": "eu"}, delays=[])
+    long = "eu-1" * 50_000  # more than the pipe holds
+    answers = []
+
+    async def ask():
+        answers.append(await child.ask("gone", node=long))
+
+    async with trio.open_nursery() as speakers:
+        for _ in range(5):
+            speakers.start_soon(ask)
+    assert len(answers) == 5
+    with trio.move_on_after(0.001):
+        await child.ask("gone", node=long)
+    assert (await child.ask("heal"))["at"] > 0
+    await crew.close()
+
+
 async def test_a_killed_child_is_gone_at_once_and_expected_to_be(nursery, tmp_path):
     notes = Notes()
     crew = notes.crew(nursery, tmp_path)
