@@ -205,7 +205,8 @@ class LWWMap:
             return Verdict.BEATEN
         if covered:
             if entry[STATE] != DEAD:  # O3
-                return Verdict.GONE
+                # What a clear covers is not answered: the mark travels by itself, and each clock judges it.
+                return Verdict.GONE if entry[:2] > context.clear_mark else Verdict.IGNORED
             if held is None:
                 return Verdict.IGNORED
         # What is held is covered by that: only what it replaces, or its writer removed, may need a dot.
