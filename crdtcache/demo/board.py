@@ -200,7 +200,7 @@ def _plain_line(view: View) -> str:
 def _digests_told(services: list[ServiceFigures]) -> str:
     digests = [each.digest for each in services if each.digest]
     if len(set(digests)) > 1:
-        return f"{len(set(digests))} digests: writes are under way"
+        return f"{len(set(digests))} digests, changes are under way"
     return f"all {len(digests)} digests equal" if digests else "no digest yet"
 
 
