@@ -39,7 +39,7 @@ class Converges(Check):
         links = tuning.silent_ms + 4 * tuning.redial_ms + 4 * tuning.dial_timeout_ms
         # One context message per period goes to one of the members: each pair has its turn within a few rounds.
         contexts = round(1.2 * tuning.context_ms * 8 * max(1, count - 1))
-        sessions = 2 * tuning.session_idle_ms + (15 * tuning.busy_ms + 1_000) * max(2, count)
+        sessions = 2 * tuning.session_idle_ms + (15 * tuning.busy_ms + tuning.compare_ms + 1_000) * max(2, count)
         parked = min(tuning.reject_ms, 2 * self.world.skew_ms + tuning.max_drift_ms)
         latency = round(20 * max(max(row) for row in plan.matrix_ms))
         return links + contexts + sessions + parked + latency + 2_000
@@ -167,7 +167,13 @@ class NothingLost(Check):
         raise self.fail(f"absent, but put {text_of(best.version)} of n{best.node} was never removed", key=key)
 
     def _survives(self, delete: Write, shows: tuple[int, int]) -> bool:
-        return not delete.had_seen(shows) and not self.world.strict
+        """What a removal costs where it could not wait: a write that it had not seen may come after it was forgotten."""
+        world = self.world
+        tuning = world.plan.tuned()
+        write = world.oracle.by_version.get(shows)
+        gone = write is not None and world.nodes[write.node].process != write.process
+        waited = world.strict and tuning.gc_hold_ms >= world.plan.calm_ms and not gone
+        return not delete.had_seen(shows) and not waited
 
     def _value(self, node: Node, key: str, best: Write) -> None:
         assert node.replica is not None

@@ -40,6 +40,7 @@ SMALL_TUNING: dict[str, float] = {
     "redial_ms": 300,
     "redial_patience_ms": 600_000,
     "redial_slow_ms": 2_000,
+    "compare_ms": 1_000,
     "sweep_ms": 50,
     "step_entries": 64,
 }

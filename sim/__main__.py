@@ -1,0 +1,262 @@
+"""The command line: list, run, sweep, replay, shrink, canaries, bench.
+
+Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake in the call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import nullcontext
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+
+from sim import bench, bugs
+from sim.plan import Plan, PlanError, read_plan
+from sim.scenarios import SCENARIOS, find, load
+from sim.shrink import shrink
+from sim.sweep import Outcome, diverged, rough, sweep
+from sim.world import Result, run
+
+FAILURES = Path("sim-failures")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except PlanError as error:
+        _say(f"sim: {error}", stream=sys.stderr)
+        return 64
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sim", description="Runs the real core in a simulated world.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(name: str, what: str, call: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=what, description=what)
+        sub.set_defaults(command=call)
+        return sub
+
+    command("list", "the scenarios, one sentence each", _list)
+    sub = command("run", "one scenario with one seed", _run)
+    sub.add_argument("name")
+    sub.add_argument("--nodes", type=int)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a field of the tuning")
+    sub.add_argument("--plan", type=Path, help="write the plan here, with what the run gave")
+    sub = command("sweep", "many seeds of one scenario", _sweep)
+    sub.add_argument("name", nargs="?", default="kitchen-sink")
+    sub.add_argument("--seeds", type=int, default=100)
+    sub.add_argument("--first", type=int, default=0)
+    sub.add_argument("--fresh", action="store_true", help="begin at a seed that nobody has run")
+    sub.add_argument("--nodes", type=int)
+    sub.add_argument("--jobs", type=int, default=1)
+    sub.add_argument("--time", type=float, help="stop after so many seconds")
+    sub.add_argument("--executor", metavar="MODULE:CALLABLE", help="what makes a concurrent.futures.Executor")
+    sub = command("replay", "run a plan from a file, and compare with what it gave before", _replay)
+    sub.add_argument("plan", type=Path)
+    sub.add_argument("--trace", action="store_true", help="print everything that happens")
+    sub = command("shrink", "make a failing plan small", _shrink)
+    sub.add_argument("plan", type=Path)
+    sub.add_argument("--runs", type=int, default=600)
+    sub.add_argument("--seconds", type=float, default=300.0)
+    sub.add_argument("--bug", help="with this planted bug")
+    sub = command("canaries", "planted bugs: seeds until each is found", _canaries)
+    sub.add_argument("names", nargs="*")
+    sub.add_argument("--seeds", type=int, default=300)
+    sub.add_argument("--first", type=int, default=0)
+    sub.add_argument("--shrink", action="store_true", help="shrink what was found")
+    sub.add_argument("--list", action="store_true")
+    sub = command("bench", "events per second", _bench)
+    sub.add_argument("--quick", action="store_true")
+    return parser
+
+
+def _list(_: argparse.Namespace) -> int:
+    load()
+    width = max(map(len, SCENARIOS))
+    for name, scenario in SCENARIOS.items():
+        _say(f"{name:{width}}  {scenario.sentence}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    plan = _tuned(find(options.name).draw(options.seed, options.nodes), options.set)
+    bar = _Bar(100)
+    result = run(plan, progress=bar.show)
+    bar.clear()
+    if options.plan:
+        plan.but(expect=result.expect()).write(options.plan)
+    return _report(result)
+
+
+def _tuned(plan: Plan, settings: Sequence[str]) -> Plan:
+    tuning = dict(plan.tuning)
+    for setting in settings:
+        name, equals, number = setting.partition("=")
+        try:
+            tuning[name] = float(number) if "." in number else int(number)
+        except ValueError:
+            raise PlanError(f"--set {setting}: {'a number is due' if equals else 'NAME=NUMBER is due'}") from None
+    plan = plan.but(tuning=tuning)
+    plan.tuned()
+    return plan
+
+
+def _report(result: Result) -> int:
+    plan, found = result.plan, result.violation
+    _say(f"{plan.scenario} seed {plan.seed}: {len(plan.machines)} nodes, {len(plan.ops)} operations, trace {result.trace}")
+    speed = result.events / max(result.seconds, 1e-9)
+    _say(f"{result.events} events in {result.seconds:.2f} s ({speed:,.0f} a second)")
+    _say(", ".join(f"{name} {count}" for name, count in result.coverage.items()))
+    if found is None:
+        _say(f"no violation; converged {result.converged_ms} ms after the calm" + ("" if rough(result) else " (a mild run)"))
+        return 0
+    path = FAILURES / f"{plan.scenario}-{plan.seed}-{found.invariant}.json"
+    plan.but(expect=result.expect()).write(path)
+    _say(f"VIOLATION {found}")
+    _say(f"repeat it:  python -m sim replay {path}")
+    _say(f"shrink it:  python -m sim shrink {path}")
+    return 1
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    find(options.name)
+    first = int(monotonic() * 1e6) % 10**9 * 1_000 if options.fresh else options.first
+    seeds = range(first, first + options.seeds)
+    bar, began = _Bar(options.seeds), monotonic()
+    failed: list[Outcome] = []
+    total: dict[str, int] = {}
+    events, seconds, mild, done = 0, 0.0, 0, 0
+    with _executor(options) as executor:
+        for outcome in sweep(options.name, seeds, nodes=options.nodes, executor=executor):
+            done += 1
+            bar.show(done, f"{len(failed)} violations")
+            events, seconds, mild = events + outcome.events, seconds + outcome.seconds, mild + (not outcome.counted)
+            for name, count in (*outcome.coverage.items(), *outcome.counts.items()):
+                total[name] = total.get(name, 0) + count
+            if outcome.violation:
+                failed.append(outcome)
+                bar.clear()
+                _say(f"seed {outcome.seed}: {outcome.violation}")
+                _say(f"    python -m sim run {outcome.scenario} --seed {outcome.seed}" + _nodes(options))
+            if options.time and monotonic() - began > options.time:
+                break
+    bar.clear()
+    _say(f"{done} runs from seed {first}, {len(failed)} violations, {mild} too mild to count")
+    _say(f"{events} events, {events / max(seconds, 1e-9):,.0f} a second and process")
+    _say("what happened, in all runs together:")
+    for name in sorted(total):
+        _say(f"  {name:28} {total[name]}")
+    return 1 if failed else 0
+
+
+def _nodes(options: argparse.Namespace) -> str:
+    return f" --nodes {options.nodes}" if options.nodes else ""
+
+
+def _executor(options: argparse.Namespace) -> Executor | nullcontext[None]:
+    if options.executor:
+        module, _, name = options.executor.partition(":")
+        try:
+            made: Executor = getattr(import_module(module), name)()
+        except (ImportError, AttributeError) as error:
+            raise PlanError(f"--executor {options.executor}: {error}; MODULE:CALLABLE is due") from None
+        return made
+    return ProcessPoolExecutor(options.jobs) if options.jobs > 1 else nullcontext()
+
+
+def _replay(options: argparse.Namespace) -> int:
+    plan = read_plan(options.plan)
+    if options.trace:
+        for line in bench.trace_of(plan):
+            _say(line)
+    result = run(plan)
+    where = diverged(plan, result)
+    if where:
+        _say(f"{options.plan}: {where}")
+        return 3
+    if plan.expect is not None:
+        _say("the same trace as before")
+    if result.violation is not None:
+        _say(f"VIOLATION {result.violation}")
+        return 1
+    return 0
+
+
+def _shrink(options: argparse.Namespace) -> int:
+    plan = read_plan(options.plan)
+    with bugs.planted(options.bug) if options.bug else nullcontext():
+        result = run(plan)
+        if result.violation is None:
+            raise PlanError(f"{options.plan}: no violation, there is nothing to shrink")
+        bar = _Bar(options.runs)
+        small = shrink(
+            result,
+            runs=options.runs,
+            seconds=options.seconds,
+            tell=lambda plan, runs: bar.show(runs, f"{plan.size()} items, {len(plan.machines)} nodes"),
+        )
+        bar.clear()
+    path = options.plan.with_suffix(".small.json")
+    small.plan.write(path)
+    _say(f"{plan.size()} items became {small.plan.size()} on {len(small.plan.machines)} nodes, in {small.runs} runs")
+    _say(f"VIOLATION {small.result.violation}")
+    _say(f"repeat it:  python -m sim replay {path}")
+    return 0
+
+
+def _canaries(options: argparse.Namespace) -> int:
+    unknown = [name for name in options.names if name not in bugs.BUGS]
+    if unknown:
+        raise PlanError(f"no planted bug {unknown[0]!r}; there are {', '.join(bugs.BUGS)}")
+    missed = 0
+    for name in options.names or bugs.BUGS:
+        if options.list:
+            _say(f"{name:28} {bugs.BUGS[name].sentence}")
+            continue
+        found = bugs.hunt(name, first=options.first, seeds=options.seeds, small=options.shrink)
+        missed += found is None
+        _say(f"{name:28} {found if found is not None else f'NOT FOUND in {options.seeds} seeds'}")
+    return 1 if missed else 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    for line in bench.bench(quick=options.quick):
+        _say(line)
+    return 0
+
+
+def _say(text: str, *, stream: object = None) -> None:
+    print(text, file=stream or sys.stdout, flush=True)  # type: ignore[call-overload]  # noqa: T201
+
+
+class _Bar:
+    """A progress bar on stderr, where that is a terminal."""
+
+    def __init__(self, whole: int) -> None:
+        self._whole = max(whole, 1)
+        self._on = sys.stderr.isatty()
+
+    def show(self, done: int, text: str = "") -> None:
+        if self._on:
+            filled = 30 * done // self._whole
+            sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{self._whole} {text}\x1b[K")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._on:
+            sys.stderr.write("\r\x1b[K")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

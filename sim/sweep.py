@@ -1,0 +1,90 @@
+"""Many seeds of a scenario, on any `concurrent.futures` executor; and a replay, compared second by second.
+
+Decision: the unit of work is (scenario, seed, nodes) and what comes back is a small summary, so that processes of this
+machine and of a cluster are served alike; a failing plan is drawn again from its seed where it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, as_completed
+from itertools import islice
+from typing import NamedTuple
+
+from sim.plan import Plan
+from sim.scenarios import find
+from sim.world import Result, run
+
+__all__ = ["Outcome", "diverged", "one", "sweep"]
+
+
+class Outcome(NamedTuple):
+    """What became of one seed. `violation` is its text, "" where there is none."""
+
+    scenario: str
+    seed: int
+    invariant: str
+    violation: str
+    trace: str
+    events: int
+    seconds: float
+    counted: bool  # the run was rough enough to say something
+    counts: dict[str, int]
+    coverage: dict[str, int]
+
+
+def one(scenario: str, seed: int, nodes: int | None = None) -> Outcome:
+    """Run one seed."""
+    result = run(find(scenario).draw(seed, nodes))
+    found = result.violation
+    return Outcome(
+        scenario,
+        seed,
+        found.invariant if found else "",
+        str(found) if found else "",
+        result.trace,
+        result.events,
+        result.seconds,
+        rough(result),
+        result.counts,
+        result.coverage,
+    )
+
+
+def rough(result: Result) -> bool:
+    """Whether a run counts: 10 keys, 400 operations, a partition beyond every timeout, a delete."""
+    cover, plan = result.coverage, result.plan
+    silent = 2 * plan.tuned().silent_ms
+    return (
+        cover.get("keys", 0) >= 10
+        and sum(count for name, count in cover.items() if name.startswith("op ")) >= 400
+        and any(f.kind == "cut" and f.end_ms - f.start_ms > silent for f in plan.faults)
+        and cover.get("op delete", 0) > 0
+    )
+
+
+def sweep(
+    scenario: str, seeds: Iterable[int], *, nodes: int | None = None, executor: Executor | None = None, ahead: int = 64
+) -> Iterator[Outcome]:
+    """The outcomes, as they come; with an executor at most `ahead` runs are handed out at a time."""
+    if executor is None:
+        yield from (one(scenario, seed, nodes) for seed in seeds)
+        return
+    source = iter(seeds)
+    running: list[Future[Outcome]] = [executor.submit(one, scenario, seed, nodes) for seed in islice(source, ahead)]
+    while running:
+        done = next(as_completed(running))
+        running.remove(done)
+        running.extend(executor.submit(one, scenario, seed, nodes) for seed in islice(source, 1))
+        yield done.result()
+
+
+def diverged(plan: Plan, result: Result) -> str:
+    """Where a replay went another way than the plan says it went before; "" where it did not."""
+    expect = plan.expect
+    if expect is None or expect.trace == result.trace:
+        return ""
+    for second, (was, now) in enumerate(zip(expect.marks, result.marks, strict=False), 1):
+        if was != now:
+            return f"diverged between {second - 1} s and {second} s of virtual time (trace {was} was expected, got {now})"
+    return f"diverged after {min(len(expect.marks), len(result.marks))} s of virtual time"
