@@ -156,5 +156,5 @@ def _secret(secret: object) -> bytes | None:
 
 def digest_seed(cluster: str, secret: bytes | None) -> int:
     """The 64-bit seed of the digest: the same for all nodes of a cluster, unknown to others."""
-    mac = hmac.new(secret or b"", b"crdtcache digest seed\0" + cluster.encode(), hashlib.sha256)
+    mac = hmac.new(secret or b"", b"crdtcache digest seed\0" + cluster.encode("utf-8", "surrogatepass"), hashlib.sha256)
     return int.from_bytes(mac.digest()[:8], "big")

@@ -85,6 +85,8 @@ class Driver:
 
     def _rest(self) -> None:
         """The state of a driver that does not run."""
+        with self._lock:
+            self._replica.stopped(self._clock.reading())
         self.asleep = False
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None

@@ -33,7 +33,7 @@ from crdtcache.core.messages import Hello
 from crdtcache.errors import ConfigError, JoinRefused
 from crdtcache.runtime.link import Link
 
-__all__ = ["GREETING_BYTES", "NotAPeer", "Refused", "check_hello", "digest_seed", "greet"]
+__all__ = ["GREETING_BYTES", "NotAPeer", "Refused", "check_hello", "greet"]
 
 GREETING_BYTES = 4_096  # the greatest frame before trust
 _MAGIC = "crdtcache"
@@ -64,12 +64,6 @@ class Refused(JoinRefused):
         super().__init__(reason)
         self.reason = reason
         self.here = here
-
-
-def digest_seed(cluster: str, secret: bytes | None) -> int:
-    """The 64-bit seed of the digest: the same for all nodes of a cluster, unknown to others."""
-    mac = hmac.new(secret or b"", b"crdtcache digest seed\0" + cluster.encode("utf-8", "surrogatepass"), hashlib.sha256)
-    return int.from_bytes(mac.digest()[:8], "big")
 
 
 def check_hello(own: Hello) -> None:

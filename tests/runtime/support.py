@@ -13,7 +13,7 @@ from crdtcache.core.outcome import Change, Event
 from crdtcache.core.replica import Replica
 from crdtcache.runtime.clocks import SystemClock
 from crdtcache.runtime.driver import Driver
-from crdtcache.runtime.handshake import digest_seed
+from crdtcache.settings import digest_seed
 from crdtcache.tuning import Tuning
 
 # Waits are short, so that a test of a time-out takes a second and not ten.

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from crdtcache.core.messages import Hello
 from crdtcache.errors import ConfigError, JoinRefused
-from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, digest_seed, greet
+from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
 from crdtcache.runtime.link import FrameTooLong, Link, LinkLost, joined
+from crdtcache.settings import digest_seed
 
 HELLO = Hello(1, 1, ("a",), "shop", 1, "web-1", "eu", "z", 7, 1_000, "10.0.0.1:2738", 2_000, False)
 OTHER = HELLO._replace(name="web-2", origin=8, features=())
