@@ -2,7 +2,10 @@
 
 Records of an origin are complete on `(floor, frontier]`. `base` is None for a write and the touched version
 for a touch; a clear is a record without a key. A slice carries state, never history: ten overwrites of one
-key travel once, as the entry held now.
+key travel once, as the entry held now. So a record that came in a slice may stand for earlier writes of its
+key, as far back as `since`: whoever cuts a slice may not cut between the two, or a frontier passes a write of
+which nothing has come (random schedules found a replica that had accounted for an overwrite and still
+showed what it had overwritten).
 
 Decision: columns of references instead of record objects (16 bytes a record instead of about 90), one cap
 for all origins together, oldest first. The refused alternative is a queue per peer: there a slow peer costs
@@ -18,22 +21,25 @@ from crdtcache.core.entry import Key
 
 __all__ = ["Log", "Record"]
 
-Record = tuple[int, "Key | None", "tuple[int, int] | None"]
+Record = tuple[int, "Key | None", "tuple[int, int] | None", int]
+"""(stamp, key, base, since): `since` is the stamp itself where the record stands for one write."""
 
 
 class Column:
-    __slots__ = ("bases", "floor", "keys", "stamps")
+    __slots__ = ("bases", "floor", "keys", "sinces", "stamps")
 
     def __init__(self) -> None:
         self.stamps: list[int] = []
         self.keys: list[Key | None] = []
         self.bases: dict[int, tuple[int, int]] = {}
+        self.sinces: dict[int, int] = {}
         self.floor = 0
 
     def drop(self, count: int) -> None:
-        if self.bases:
-            for stamp in self.stamps[:count]:
-                self.bases.pop(stamp, None)
+        for notes in (self.bases, self.sinces):
+            if notes:
+                for stamp in self.stamps[:count]:
+                    notes.pop(stamp, None)
         self.floor = max(self.floor, self.stamps[count - 1])
         del self.stamps[:count]
         del self.keys[:count]
@@ -74,7 +80,9 @@ class Log:
 
     def extend(self, origin: int, records: Iterable[Record]) -> None:
         """Log what a slice brought: sorted by stamp, all above what is logged of `origin`."""
-        for stamp, key, base in records:
+        for stamp, key, base, since in records:
+            if since < stamp:
+                self.column(origin).sinces[stamp] = since
             self.append(origin, stamp, key, base)
 
     def after(self, origin: int, lo: int) -> Iterator[Record]:
@@ -82,10 +90,29 @@ class Log:
         column = self._columns.get(origin)
         if column is None:
             return
-        stamps, keys, bases = column.stamps, column.keys, column.bases
+        stamps, keys, bases, sinces = column.stamps, column.keys, column.bases, column.sinces
         for i in range(bisect_right(stamps, lo), len(stamps)):
             stamp = stamps[i]
-            yield stamp, keys[i], bases.get(stamp) if bases else None
+            yield stamp, keys[i], bases.get(stamp) if bases else None, sinces.get(stamp, stamp) if sinces else stamp
+
+    def seam(self, origin: int, lo: int, hi: int) -> int:
+        """Where a slice after `lo` may end: the greatest stamp up to `hi` that parts no record from what it
+        stands for; where there is none, the least above `hi`.
+        """
+        column = self._columns.get(origin)
+        if column is None or not column.sinces:
+            return hi
+        spans = sorted((since, stamp) for stamp, since in column.sinces.items() if stamp > lo)
+        low = hi
+        for since, stamp in reversed(spans):
+            if since <= low < stamp:
+                low = since - 1
+        if low > lo:
+            return low
+        for since, stamp in spans:
+            if since <= hi < stamp:
+                hi = stamp
+        return hi
 
     def cut(self, origin: int, floor: int) -> None:
         """Forget the records of `origin` up to `floor`: slices below it are answered TOO_OLD."""
@@ -118,3 +145,4 @@ class Log:
             ascending = all(a < b for a, b in zip(column.stamps, column.stamps[1:], strict=False))
             assert ascending, f"the log of {origin:016x} is out of order"
             assert not column.stamps or column.stamps[0] > column.floor
+            assert {*column.bases, *column.sinces} <= {*column.stamps}, "notes of records that are gone"

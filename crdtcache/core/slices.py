@@ -5,7 +5,10 @@ as dead. It is applied up to the first item that must wait (parked, rejected, or
 the frontier follows exactly as far; what lies behind a gap is an offer like any other and moves no frontier.
 
 Decision: an item that must wait cuts the slice instead of being skipped. Skipping it would let the frontier
-pass a write that is not here. Source: DESIGN sections 5 and 6.
+pass a write that is not here. The cut lies below the first stamp of every item that was written again beyond
+it (design section 5 logs such an item at its first stamp, and says nothing of the writes in between: random
+schedules found replicas that had accounted for an overwrite and still showed what it had overwritten).
+Source: DESIGN sections 5 and 6.
 """
 
 from __future__ import annotations
@@ -45,38 +48,68 @@ class _Found:
     entry: Entry | None
 
 
+@dataclass(slots=True)
+class _Part:
+    """The records after `lo`, one per key, up to `hi`; `cut` where there are more."""
+
+    found: dict[Key, _Found]
+    clears: list[int]
+    hi: int
+    size: int
+    cut: bool
+
+
 def make_slice(held: LWWMap, origin: int, lo: int, budget: int) -> Slice | None:
     """The log of `origin` after `lo`, up to about `budget` bytes; None where the log begins above `lo`."""
     if lo < held.log.floor(origin):
         return None
-    entries = held.store.entries
-    found: dict[Key, _Found] = {}
-    clears: list[int] = []
-    hi, size = lo, 0
-    for stamp, key, base in held.log.after(origin, lo):
-        if key is None:
-            clears.append(stamp)
-        elif key in found:
-            record = found[key]
-            record.latest, record.base = stamp, base
-        else:
-            entry = entries.get(key)
-            value = entry[VALUE] if entry is not None else None
-            size += _ITEM_BYTES + wire_size(key) + (wire_size(value) if value is not None else 1)
-            if size > budget and (found or clears):
-                break
-            found[key] = _Found(stamp, stamp, base, entry)
-        hi = stamp
-    else:
-        hi = max(hi, held.context.frontier.get(origin, 0))
+    part = _collect(held, origin, lo, budget, None)
+    if part.cut:
+        seam = held.log.seam(origin, lo, part.hi)
+        if seam != part.hi:
+            part = _collect(held, origin, lo, None, seam)
+            if part.size > max(budget, held.tuning.max_frame_bytes // 2):
+                # What came here as one slice has grown beyond a frame, and may not be parted.
+                held.log.cut(origin, seam)
+                return None
+    hi = part.hi if part.cut else max(part.hi, held.context.frontier.get(origin, 0))
     items = []
-    for key, record in found.items():
+    for key, record in part.found.items():
         base, entry = record.base, record.entry
         if entry is None:  # absent: removed here since, so it is dead wherever it still is
             entry = dead_entry(*(base if base is not None else (record.latest, origin)))
         items.append(Item(record.first, record.latest, *(base or (0, 0)), key, entry))
     last = min(held.context.last.get(origin, 0), hi)
-    return Slice(origin, lo, hi, last, held.context.clear_mark, tuple(clears), items)
+    return Slice(origin, lo, hi, last, held.context.clear_mark, tuple(part.clears), items)
+
+
+def _collect(held: LWWMap, origin: int, lo: int, budget: int | None, upto: int | None) -> _Part:
+    entries = held.store.entries
+    part = _Part({}, [], lo, 0, False)
+    found = part.found
+    for stamp, key, base, since in held.log.after(origin, lo):
+        if upto is not None and stamp > upto:
+            part.hi, part.cut = upto, True
+            break
+        record = found.get(key) if key is not None else None
+        if record is not None:
+            record.latest, record.base = stamp, base
+            part.hi = stamp
+            continue
+        entry = entries.get(key) if key is not None else None
+        value = entry[VALUE] if entry is not None else None
+        size = part.size + _ITEM_BYTES + (wire_size(key) if key is not None else 0)
+        size += wire_size(value) if value is not None else 1
+        if budget is not None and size > budget and (found or part.clears):
+            part.cut = True
+            break
+        part.size = size
+        if key is None:
+            part.clears.append(stamp)
+        else:
+            found[key] = _Found(max(since, lo + 1), stamp, base, entry)
+        part.hi = stamp
+    return part
 
 
 def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | None) -> Applied:
@@ -85,22 +118,26 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     origin = part.origin
     frontier = context.frontier.setdefault(origin, 0)
     contiguous = frontier >= part.lo
-    hi = min(part.hi, held.clock.limit(reading.wall_ms))
+    hi = min(part.hi, held.clock.limit(reading.wall_ms)) if contiguous else 0
     parked_ms, rejected = 0, 0
     for item in part.items:
         judged = held.clock.judge(max(item.entry[STAMP], item.entry[TOUCH]), reading.wall_ms)
         if judged is not Guard.ACCEPT:
             rejected += judged is Guard.REJECT
-            if contiguous and item.first - 1 < hi:
-                hi = item.first - 1
+            hi = min(hi, item.first - 1)
             due = held.clock.due_ms(max(item.entry[STAMP], item.entry[TOUCH]))
             if judged is Guard.PARK and (not parked_ms or due < parked_ms):
                 parked_ms = due
+    if hi < part.hi:
+        # Not between an item's first and latest stamps: logged at either, it would be silent about the other.
+        for item in sorted(part.items, key=_first_of, reverse=True):
+            if item.first <= hi < item.latest:
+                hi = item.first - 1
     gone: list[tuple[Key, int, int]] = []
-    records: list[Record] = []
+    records: list[Record] = [(stamp, None, None, stamp) for stamp in part.clears]
     whole = not parked_ms and not rejected
     for item in part.items:
-        within = contiguous and item.first <= hi
+        within = item.first <= hi
         entry = item.entry
         # The cap is for what lies behind a gap. Within the slice it would stop the frontier for ever, where dots of
         # an origin pile up that is gone, and whose rows nobody could adopt before it went.
@@ -110,21 +147,20 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
             gone.append((item.key, entry[STAMP], entry[ORIGIN]))
         elif verdict in UNSETTLED:
             whole = False
-            if within and item.first - 1 < hi:
-                hi = item.first - 1
-                within = False
         if within:
             base = (item.base_stamp, item.base_origin) if item.base_stamp else None
-            records.append((item.latest if item.latest <= hi else item.first, item.key, base))
-    if contiguous and hi > frontier:
-        records.extend((stamp, None, None) for stamp in part.clears)
-        # An item applied before a later one cut the slice may have been noted at a stamp beyond the cut.
+            records.append((item.latest, item.key, base, max(item.first, frontier + 1)))
+    if hi > frontier:
         records = sorted({r[0]: r for r in records if frontier < r[0] <= hi}.values(), key=_stamp_of)
         held.log.extend(origin, records)
         context.advance(origin, hi)
         context.note_last(origin, max(part.last, max((r[0] for r in records), default=0)))
         held.clock.accept(context.frontier[origin])
     return Applied(contiguous, whole, gone, parked_ms, rejected)
+
+
+def _first_of(item: Item) -> int:
+    return item.first
 
 
 def _stamp_of(record: Record) -> int:
