@@ -63,7 +63,9 @@ class Outbox:
     def _slices(self, link: Link, messages: list[bytes], size: int, room: int) -> int:
         frontier = self._held.context.frontier
         last = self._held.context.last
-        for origin in [o for o, cursor in link.cursors.items() if cursor < last.get(o, 0)]:
+        # A pull is answered even if nothing was written since: the peer waits for it, and asks nobody else.
+        behind = [o for o, c in link.cursors.items() if c < (last if o == self._held.origin else frontier).get(o, 0)]
+        for origin in behind:
             while size < room // 2 or not messages:
                 lo = link.cursors[origin]
                 made = self._slice_bytes(origin, lo, room - size)
@@ -131,8 +133,8 @@ class Outbox:
         """O3's answer to a slice: GONE, then what is held for those keys."""
         if self._held.partial:
             return  # a partial replica forgets for want of room: it knows nothing of removals (E4)
-        better = [key for key, _, _ in gone if key in self._held.store.entries]
-        entries = [(key, self._held.store.entries[key]) for key in better]
+        held, mark = self._held.store.entries, self._held.context.clear_mark
+        entries = [(key, held[key]) for key, _, _ in gone if key in held and held[key][:2] > mark]
         for start in range(0, len(gone), 512):
             link.control.append(encode(Gone(gone[start : start + 512])))
         for key_entry in entries:

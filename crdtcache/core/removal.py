@@ -49,7 +49,7 @@ def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
             if held.listening and entry[STATE] != DEAD:
                 held.changes.append(Change("deleted", key, entry, None, False))
             held.replace(key, None, entry, reading, remote=False, silent=True)
-        elif entry[STATE] == LIVE and not held.store.is_shown(key) and key not in held.overdue:
+        elif entry[STATE] == LIVE and not held.store.is_shown(key) and not 0 < entry[EXPIRES] <= reading.wall_ms:
             held.store.show(key)
 
 

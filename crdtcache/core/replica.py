@@ -174,6 +174,7 @@ class Replica:
         """Clear the whole cluster of everything written before this instant."""
         self.settle()
         version = self.map.clear(reading)
+        self._sessions.interrupt()
         removal.clear_step(self.map, reading, self.tuning.step_entries)
         return version
 
@@ -363,14 +364,14 @@ class Replica:
         frontier = self.map.context.frontier.get(part.origin, 0)
         self._gaps.answered(part.origin, link.number, reading.mono_ns)
         self._gaps.reached(part.origin, frontier)
-        if frontier >= part.hi:
+        if frontier >= part.last:
             return
         due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
         if applied.parked_until_ms:
             self._counts["parked"] += 1
             due = reading.mono_ns + max(1, applied.parked_until_ms - reading.wall_ms) * _MS
             self._gaps.parked(part.origin, due)
-        self._gaps.want(part.origin, part.hi, due)
+        self._gaps.want(part.origin, part.last, due)
 
     def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
         self.members.heard(self.members.known[link.hello.origin], context.clock_ms, reading.mono_ns)
@@ -546,7 +547,8 @@ class Replica:
         if judged is Guard.PARK:
             self._counts["parked"] += 1
             return False
-        self.map.raise_clear_mark(mark)
+        if self.map.raise_clear_mark(mark):
+            self._sessions.interrupt()
         return True
 
     def _break(self, link: Link, reason: str, reading: Reading) -> None:

@@ -160,6 +160,17 @@ class Sessions:
             self._gaps.reached(row.origin, own.frontier[row.origin])
         link.too_old.clear()
 
+    def interrupt(self) -> None:
+        """A clear has begun: what it covers is not offered any more, so no running session can be complete.
+
+        Found by a random schedule: the peer adopted the rows and, until the clear reached it, showed a value
+        whose overwrite it had accounted for.
+        """
+        for link in self._links.values():
+            if link.session is not None:
+                link.control.append(encode(Busy(link.session.number, self._held.tuning.busy_ms)))
+                link.session = None
+
     def on_busy(self, link: Link, message: Busy, reading: Reading) -> None:
         """Declined: again later, with full jitter, so that a cluster does not ask as one."""
         if link.session is not None and link.session.number == message.session:
