@@ -28,6 +28,7 @@ class Member:
 
     row: MemberRow
     link: int | None = None
+    up_ns: int = 0  # when its link came up
     down_ns: int = 0  # since when it is not connected
     clock_ms: int = 0  # its wall clock when last heard, 0: never
     heard_ns: int = 0
@@ -53,6 +54,7 @@ class Members:
     rng: random.Random
     known: dict[int, Member] = field(default_factory=dict)
     addresses: dict[str, _Address] = field(default_factory=dict)
+    latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name
 
     def learn_seeds(self, seeds: list[str], now_ns: int) -> None:
         """The resolved seeds, in place of those before; they are called at once."""
@@ -66,6 +68,7 @@ class Members:
         if row.origin == self.origin or row.origin in self.known or len(self.known) >= _MOST_MEMBERS:
             return
         self.known[row.origin] = Member(row, down_ns=now_ns)
+        self._note_generation(row)
         if row.advertise and row.advertise not in self.addresses:
             wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
             self.addresses[row.advertise] = _Address(now_ns + wait)
@@ -74,20 +77,35 @@ class Members:
         """A link to this member is up."""
         row = MemberRow(hello.origin, hello.generation, hello.name, hello.region, hello.zone, hello.advertise)
         member = self.known.setdefault(hello.origin, Member(row))
+        if member.link != link:
+            member.up_ns = now_ns
         member.row, member.link = row, link
+        self._note_generation(row)
         self.heard(member, hello.clock_ms, now_ns)
         for address in (dialed, hello.advertise):
             if address:
                 entry = self.addresses.setdefault(address, _Address(now_ns))
-                entry.origin, entry.failures, entry.calling_ns, entry.own = hello.origin, 0, 0, False
+                if entry.origin != hello.origin:
+                    entry.origin, entry.failures = hello.origin, 0
+                entry.calling_ns, entry.own = 0, False
         return member
 
     def down(self, member: Member, now_ns: int) -> None:
-        """Its last link is gone: call it again, with jitter so that a cluster does not call as one."""
+        """Its last link is gone: call it again, with jitter so that a cluster does not call as one.
+
+        A link that ended soon after it came up counts as a call that failed: where one side closes every link for
+        what the other sends (a clock that is wrong), connecting must not become their main business.
+        """
         member.link, member.down_ns = None, now_ns
+        lasted = now_ns - member.up_ns >= self.tuning.silent_ms * _MS
         for entry in self.addresses.values():
-            if entry.origin == member.row.origin:
+            if entry.origin != member.row.origin:
+                continue
+            if lasted:
+                entry.failures = 0
                 entry.due_ns = now_ns + round(self.rng.uniform(0.02, 0.1) * self.tuning.redial_ms * _MS)
+            else:
+                self._back_off(entry, now_ns)
 
     def heard(self, member: Member, clock_ms: int, now_ns: int) -> None:
         """Note the wall clock that a member sent."""
@@ -99,6 +117,9 @@ class Members:
         if entry is None:
             return
         entry.calling_ns, entry.own = 0, own
+        self._back_off(entry, now_ns)
+
+    def _back_off(self, entry: _Address, now_ns: int) -> None:
         if not entry.failures:
             entry.first_failure_ns = now_ns
         entry.failures += 1
@@ -142,21 +163,19 @@ class Members:
 
     def succeeded(self, member: Member) -> bool:
         """Whether a later process has taken this one's name: then it is gone for good."""
-        row = member.row
-        return any(o.row.name == row.name and o.row.generation > row.generation for o in self.known.values())
+        return member.row.generation < self.latest[member.row.name]
+
+    def _note_generation(self, row: MemberRow) -> None:
+        # Kept, not searched for: this is asked for each address before every sleep of the driver.
+        self.latest[row.name] = max(self.latest.get(row.name, 0), row.generation)
 
     def in_use(self, now_ns: int) -> list[Member]:
         """Members connected, or gone for less than `gc_hold_ms`, and not succeeded (design section 7)."""
         hold = self.tuning.gc_hold_ms * _MS
-        latest: dict[str, int] = {}
-        for member in self.known.values():
-            row = member.row
-            latest[row.name] = max(latest.get(row.name, 0), row.generation)
         return [
             member
             for member in self.known.values()
-            if (member.link is not None or now_ns - member.down_ns < hold)
-            and member.row.generation == latest[member.row.name]
+            if (member.link is not None or now_ns - member.down_ns < hold) and not self.succeeded(member)
         ]
 
     def rows(self) -> list[MemberRow]:
