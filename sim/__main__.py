@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
+from typing import TextIO
 
 from sim import bench, bugs
 from sim.plan import Plan, PlanError, read_plan
@@ -114,12 +115,18 @@ def _tuned(plan: Plan, settings: Sequence[str]) -> Plan:
 
 def _report(result: Result) -> int:
     plan, found = result.plan, result.violation
-    _say(f"{plan.scenario} seed {plan.seed}: {len(plan.machines)} nodes, {len(plan.ops)} operations, trace {result.trace}")
+    _say(
+        f"{plan.scenario} seed {plan.seed}: {len(plan.machines)} nodes, {len(plan.ops)} operations, "
+        f"trace {result.trace}"
+    )
     speed = result.events / max(result.seconds, 1e-9)
     _say(f"{result.events} events in {result.seconds:.2f} s ({speed:,.0f} a second)")
     _say(", ".join(f"{name} {count}" for name, count in result.coverage.items()))
     if found is None:
-        _say(f"no violation; converged {result.converged_ms} ms after the calm" + ("" if rough(result) else " (a mild run)"))
+        _say(
+            f"no violation; converged {result.converged_ms} ms after the calm"
+            + ("" if rough(result) else " (a mild run)")
+        )
         return 0
     path = FAILURES / f"{plan.scenario}-{plan.seed}-{found.invariant}.json"
     plan.but(expect=result.expect()).write(path)
@@ -236,8 +243,9 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say(text: str, *, stream: object = None) -> None:
-    print(text, file=stream or sys.stdout, flush=True)  # type: ignore[call-overload]  # noqa: T201
+def _say(text: str, *, stream: TextIO | None = None) -> None:
+    (stream or sys.stdout).write(text + "\n")
+    (stream or sys.stdout).flush()
 
 
 class _Bar:

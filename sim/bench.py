@@ -1,4 +1,4 @@
-"""How fast it is: events per second of whole worlds, beside a bare heap loop of the same length; and a trace as text."""
+"""How fast it is: events per second of whole worlds, beside a bare heap loop; and a trace as text."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class _Shrinker:
                 {"wire_next": False},
             ):
                 machines = list(self.best.plan.machines)
-                machine = replace(machines[i], **plain)  # type: ignore[arg-type]
+                machine = replace(machines[i], **plain)
                 if machine != machines[i]:
                     machines[i] = machine
                     self.attempt(self.best.plan.but(machines=tuple(machines)))

@@ -86,5 +86,7 @@ def diverged(plan: Plan, result: Result) -> str:
         return ""
     for second, (was, now) in enumerate(zip(expect.marks, result.marks, strict=False), 1):
         if was != now:
-            return f"diverged between {second - 1} s and {second} s of virtual time (trace {was} was expected, got {now})"
+            return (
+                f"diverged between {second - 1} s and {second} s of virtual time (trace {was} was expected, got {now})"
+            )
     return f"diverged after {min(len(expect.marks), len(result.marks))} s of virtual time"

@@ -17,6 +17,7 @@ from time import perf_counter
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.outcome import Change
+from crdtcache.core.replica import Replica
 from sim import faults
 from sim.adapter import Node
 from sim.checks.base import Check, Violation
@@ -32,6 +33,7 @@ from sim.rand import Luck
 __all__ = ["Result", "World", "run"]
 
 _SAMPLE = 100 * MS
+_STAYS = 1 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,17 @@ class World:
         self.calm_at = engine.now
         converges = Converges(self)
         until = engine.now + converges.bound_ms() * MS
-        while self.unsettled():
-            if engine.now >= until:
-                raise converges.failure()
-            engine.run(min(engine.now + 50 * MS, until))
-        took = (engine.now - self.calm_at) // MS
+        settled_at = -1
+        # Answers may still be on their way when all agree at first: it must stay so for a while.
+        while settled_at < 0 or engine.now - settled_at < _STAYS:
+            if self.unsettled():
+                settled_at = -1
+                if engine.now >= until:
+                    raise converges.failure()
+            elif settled_at < 0:
+                settled_at = engine.now
+            engine.run(engine.now + 50 * MS)
+        took = (settled_at - self.calm_at) // MS
         for check in self.checks:
             check.converged()
         engine.run(engine.now + plan.quiet_ms * MS)
@@ -206,6 +214,9 @@ class World:
             apart = [origins[origin] for origin in origins if origin not in up and origin != replica.origin]
             if apart:
                 return f"n{node.index} has no link to n{apart[0]}"
+            late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]
+            if late:
+                return f"n{node.index} has not accounted for all that n{late[0].index} wrote"
             if not replica.caught_up():
                 return f"n{node.index} knows that it is missing something, or a session still runs"
         return "" if equal_maps(nodes) else "maps differ"
@@ -292,6 +303,12 @@ def run(
 def _overriding(checks: Sequence[Check], hook: Callable[..., None]) -> list[Check]:
     name = hook.__name__
     return [check for check in checks if getattr(type(check), name) is not getattr(Check, name)]
+
+
+def _accounts(replica: Replica, other: Replica) -> bool:
+    """Whether a replica has accounted for everything that another wrote."""
+    origin = other.origin
+    return replica.map.context.frontier.get(origin, 0) >= other.map.context.last.get(origin, 0)
 
 
 def _skew(plan: Plan) -> int:

@@ -167,7 +167,7 @@ class NothingLost(Check):
         raise self.fail(f"absent, but put {text_of(best.version)} of n{best.node} was never removed", key=key)
 
     def _survives(self, delete: Write, shows: tuple[int, int]) -> bool:
-        """What a removal costs where it could not wait: a write that it had not seen may come after it was forgotten."""
+        """What a removal costs that could not wait: a write that it had not seen may come after it was forgotten."""
         world = self.world
         tuning = world.plan.tuned()
         write = world.oracle.by_version.get(shows)

@@ -13,38 +13,9 @@ from sim import faults, workload
 from sim.adapter import Machine
 from sim.plan import Fault, Plan
 from sim.scenarios import scenario
+from sim.scenarios.making import SMALL_TUNING
 
-__all__ = ["SMALL_TUNING", "kitchen_sink"]
-
-SMALL_TUNING: dict[str, float] = {
-    "frame_bytes": 4_096,
-    "max_frame_bytes": 16_384,
-    "inline_bytes": 2_048,
-    "key_bytes": 256,
-    "context_ms": 200,
-    "keepalive_ms": 300,
-    "silent_ms": 900,
-    "graft_delay_ms": 60,
-    "log_records": 2_000,
-    "dots_per_origin": 64,
-    "window_entries": 8,
-    "windows_in_flight": 2,
-    "session_idle_ms": 1_500,
-    "busy_ms": 60,
-    "max_drift_ms": 300,
-    "reject_ms": 4_000,
-    "max_frame_age_ms": 1_500,
-    "min_dead_age_ms": 3_000,
-    "gc_hold_ms": 20_000,
-    "dial_timeout_ms": 800,
-    "redial_ms": 300,
-    "redial_patience_ms": 600_000,
-    "redial_slow_ms": 2_000,
-    "compare_ms": 1_000,
-    "sweep_ms": 50,
-    "step_entries": 64,
-}
-"""Everything happens within seconds: collection, TOO_OLD, parked stamps, full logs. The ratios are the defaults'."""
+__all__ = ["kitchen_sink"]
 
 
 @scenario

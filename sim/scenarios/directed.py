@@ -1,0 +1,306 @@
+"""Directed schedules: the corners that random faults reach seldom, each drawn so that every seed reaches it.
+
+They are the list at the end of design section 14, with whatever a planted bug needed to be found reliably.
+"""
+
+from __future__ import annotations
+
+from sim import faults
+from sim.plan import Fault, Op, Plan
+from sim.scenarios import scenario
+from sim.scenarios.making import make, rng_of
+
+__all__: list[str] = []
+
+
+@scenario
+def away_across_collection(seed: int, nodes: int | None) -> Plan:
+    """A node is away while what it holds is deleted and collected, longer than anybody waits: it revives nothing."""
+    rng, count = rng_of("away-across-collection", seed), nodes or 3
+    away = rng.randrange(count)
+    alone = faults.between([away], (i for i in range(count) if i != away))
+    start = rng.randrange(4_000, 6_000)
+    return make(
+        "away-across-collection",
+        seed,
+        nodes=count,
+        calm_ms=24_000,
+        faults=[
+            faults.cut(alone, start, 15_000, "one"),
+            faults.cut(alone, 17_000, 22_000 + rng.randrange(1_500), "one"),
+        ],
+        count=600,
+        keys=24,
+        mix={"put": 40, "delete": 30, "get": 25, "ttl": 4, "evict": 1},
+        tuning={
+            "gc_hold_ms": rng.choice((2_000, 60_000)),
+            "dead_share": 0.001,
+            "log_records": rng.choice((24, 100, 2_000)),
+        },
+    )
+
+
+@scenario
+def held_on_one_side(seed: int, nodes: int | None) -> Plan:
+    """Some have collected a dead entry and some still hold it, when old live entries come back."""
+    rng, count = rng_of("held-on-one-side", seed), nodes or 4
+    shapes = [faults.halves(count, rng), faults.one(count, rng), faults.one(count, rng)]
+    cuts = []
+    at = 3_000
+    for pairs in shapes:
+        length = rng.randrange(3_500, 6_500)
+        cuts.append(faults.cut(pairs, at, at + length, "staggered"))
+        at += rng.randrange(2_000, 5_500)
+    late = rng.randrange(count)
+    return make(
+        "held-on-one-side",
+        seed,
+        nodes=count,
+        calm_ms=22_000,
+        faults=[*cuts, Fault("crash", 9_000, 12_000, nodes=(late,))],
+        count=600,
+        keys=16,
+        mix={"put": 40, "delete": 35, "get": 25},
+        tuning={"gc_hold_ms": 2_500, "log_records": rng.choice((24, 60)), "window_entries": 4},
+    )
+
+
+@scenario
+def parked_inside_a_slice(seed: int, nodes: int | None) -> Plan:
+    """A clock runs ahead for a while: stamps are parked in the middle of slices, and nothing around them is lost."""
+    rng, count = rng_of("parked-inside-a-slice", seed), nodes or 3
+    ahead = rng.randrange(count)
+    steps = []
+    for _ in range(5):
+        at = rng.randrange(2_000, 15_000)
+        steps.append(Fault("step", at, at + rng.randrange(50, 1_500), nodes=(ahead,), amount=rng.randrange(350, 2_500)))
+    cuts = [
+        faults.cut(faults.one(count, rng), at, at + rng.randrange(200, 2_500)) for at in range(2_000, 15_000, 2_600)
+    ]
+    return make(
+        "parked-inside-a-slice",
+        seed,
+        nodes=count,
+        calm_ms=18_000,
+        faults=[*steps, *cuts],
+        count=700,
+        keys=14,
+        mix={"put": 55, "delete": 12, "get": 25, "touch": 4, "ttl": 4},
+        tuning={"log_records": rng.choice((24, 60, 2_000)), "dots_per_origin": rng.choice((4, 64))},
+    )
+
+
+@scenario
+def overwrite_parked(seed: int, nodes: int | None) -> Plan:
+    """A key is written, and written again with a stamp that is parked: the first write is not skipped over."""
+    rng, count = rng_of("overwrite-parked", seed), nodes or 3
+    plan = make("overwrite-parked", seed, nodes=count, calm_ms=14_000, count=420, keys=12, writers=range(1, count))
+    ops, wrong = [], []
+    for number in range(20):
+        at = 2_000 + 500 * number + rng.randrange(100)
+        wrong.append(Fault("step", at + 20, at + 60, nodes=(0,), amount=rng.randrange(320, 900)))
+        keys = [f"k{rng.randrange(12)}" for _ in range(3)]
+        ops += [Op(at * 1_000 + 900 * i, 0, "put", key, f"a{number}.{i}") for i, key in enumerate(keys)]
+        ops += [Op((at + 25) * 1_000 + 900 * i, 0, "put", key, f"b{number}.{i}") for i, key in enumerate(keys[:2])]
+        wrong.append(faults.cut(faults.one(count, rng), at - 30, at + rng.randrange(30, 200)))
+    wrong.append(faults.cut(faults.one(count, rng), 5_000, 8_000, "one"))
+    return plan.but(ops=tuple(sorted([*plan.ops, *ops])), faults=tuple(sorted(wrong, key=lambda f: f.start_ms)))
+
+
+@scenario
+def touch_after_delete(seed: int, nodes: int | None) -> Plan:
+    """Touches and deletes of the same keys on both sides of a partition: a touch revives nothing and is no version."""
+    rng, count = rng_of("touch-after-delete", seed), nodes or 3
+    cuts = [
+        faults.cut(faults.halves(count, rng), at, at + rng.randrange(300, 4_500), "halves")
+        for at in range(2_500, 14_000, 2_800)
+    ]
+    return make(
+        "touch-after-delete",
+        seed,
+        nodes=count,
+        calm_ms=20_000,
+        faults=cuts,
+        count=700,
+        keys=12,
+        mix={"put": 20, "delete": 20, "touch": 30, "ttl": 10, "get": 20},
+        ttl_ms=(2_000, 30_000),
+        tuning={"gc_hold_ms": rng.choice((2_500, 60_000)), "log_records": rng.choice((60, 2_000))},
+    )
+
+
+@scenario
+def touch_meets_set(seed: int, nodes: int | None) -> Plan:
+    """A touch of an old version reaches a relay that holds a newer set: the set wins, also for whoever pulls later."""
+    rng, count = rng_of("touch-meets-set", seed), nodes or 4
+    cuts = [
+        faults.cut(faults.bridge(count, rng), at, at + rng.randrange(500, 1_800), "bridge")
+        for at in range(2_500, 15_000, 1_900)
+    ]
+    cuts.append(faults.cut(faults.one(count, rng), 6_000, 9_500, "one"))
+    return make(
+        "touch-meets-set",
+        seed,
+        nodes=count,
+        calm_ms=18_000,
+        faults=cuts,
+        count=700,
+        keys=12,
+        mix={"put": 35, "touch": 35, "ttl": 10, "get": 15, "delete": 5},
+        ttl_ms=(1_000, 20_000),
+    )
+
+
+@scenario
+def write_at_an_announced_row(seed: int, nodes: int | None) -> Plan:
+    """Rows are announced all the time, and writes fall into the same millisecond: no write hides behind a row."""
+    count = nodes or 3
+    return make(
+        "write-at-an-announced-row",
+        seed,
+        nodes=count,
+        calm_ms=12_000,
+        faults=[faults.cut(((0, 1),), 4_000, 7_000)],
+        count=900,
+        keys=30,
+        tuning={"context_ms": 5, "keepalive_ms": 100},
+    )
+
+
+@scenario
+def fast_clock_alone(seed: int, nodes: int | None) -> Plan:
+    """A fast clock starts before its peers, or is left alone by them: it lets nobody's entries die."""
+    rng, count = rng_of("fast-clock-alone", seed), nodes or 3
+    alone = faults.between([0], range(1, count))
+    ahead = rng.choice((1_000, 2_500, 60_000))
+    machines: dict[int, dict[str, object]] = {
+        0: {"listening": True},
+        **{i: {"start_ms": rng.randrange(0, 1_000)} for i in range(1, count)},
+    }
+    return make(
+        "fast-clock-alone",
+        seed,
+        nodes=count,
+        calm_ms=16_000,
+        machines=machines,
+        faults=[
+            Fault("rogue", rng.choice((100, 5_000)), 13_000, nodes=(0,), amount=ahead),
+            faults.cut(alone, 50, 3_000, "one"),
+            faults.cut(alone, 6_000, 11_000, "one"),
+        ],
+        count=500,
+        keys=14,
+        mix={"put": 20, "ttl": 45, "touch": 10, "get": 20, "delete": 5},
+        ttl_ms=(1_000, 9_000),
+        tuning={"gc_hold_ms": 2_000},
+    )
+
+
+@scenario
+def fast_and_slow_sweepers(seed: int, nodes: int | None) -> Plan:
+    """Clocks apart by almost max_drift, and everything expires: nothing dies before the slowest says so."""
+    rng, count = rng_of("fast-and-slow-sweepers", seed), nodes or 4
+    machines = {i: {"offset_ms": rng.choice((-140, -60, 0, 60, 140))} for i in range(count)}
+    rogue = Fault("rogue", 4_000, 12_000, nodes=(count - 1,), amount=2_500)
+    cuts = [faults.cut(faults.halves(count, rng), at, at + rng.randrange(400, 3_000)) for at in (3_000, 8_000, 12_500)]
+    return make(
+        "fast-and-slow-sweepers",
+        seed,
+        nodes=count,
+        calm_ms=16_000,
+        machines=machines,
+        faults=[rogue, *cuts] if seed % 2 else cuts,
+        count=600,
+        keys=14,
+        mix={"put": 15, "ttl": 50, "touch": 15, "get": 15, "delete": 5},
+        ttl_ms=(400, 5_000),
+    )
+
+
+@scenario
+def stalled_link(seed: int, nodes: int | None) -> Plan:
+    """A process stands still over unread frames while the rest deletes and collects: the past is not replayed."""
+    rng, count = rng_of("stalled-link", seed), nodes or 3
+    stalls = [
+        Fault("pause", at, at + rng.randrange(2_000, 5_000), nodes=(rng.randrange(count),))
+        for at in range(3_000, 16_000, 4_500)
+    ]
+    return make(
+        "stalled-link",
+        seed,
+        nodes=count,
+        calm_ms=22_000,
+        faults=[*stalls, faults.cut(faults.one(count, rng), 9_000, 12_000, "one")],
+        count=700,
+        keys=16,
+        mix={"put": 40, "delete": 30, "get": 20, "ttl": 10},
+        tuning={"gc_hold_ms": 2_000, "dead_share": 0.001},
+    )
+
+
+@scenario
+def full_logs(seed: int, nodes: int | None) -> Plan:
+    """Logs hold seconds only: whoever was away longer is told TOO_OLD, and a session under fire makes it whole."""
+    rng, count = rng_of("full-logs", seed), nodes or 4
+    cuts = []
+    for at in range(2_500, 15_000, 3_000):
+        shape = rng.choice((faults.one, faults.halves))
+        cuts.append(faults.cut(shape(count, rng), at, at + rng.randrange(1_200, 4_000), "long"))
+    resets = [Fault("reset", at, at, pairs=faults.halves(count, rng)) for at in range(6_000, 17_000, 900)]
+    ahead = Fault("step", 8_000, 9_500, nodes=(rng.randrange(count),), amount=600)
+    return make(
+        "full-logs",
+        seed,
+        nodes=count,
+        calm_ms=18_000,
+        faults=[*cuts, *resets, ahead],
+        count=900,
+        keys=40,
+        mix={"put": 55, "delete": 20, "get": 20, "ttl": 3, "touch": 2},
+        tuning={"log_records": 24, "window_entries": 2, "dots_per_origin": rng.choice((4, 64)), "busy_ms": 20},
+        rtt_ms=rng.choice((1.0, 40.0)),
+    )
+
+
+@scenario
+def lost_middle(seed: int, nodes: int | None) -> Plan:
+    """Connections die with frames in flight, again and again: every gap is noticed, pulled, and filled."""
+    rng, count = rng_of("lost-middle", seed), nodes or 3
+    resets = [
+        Fault(rng.choice(("reset", "reset", "swallow")), at, at, pairs=(rng.choice(faults.all_pairs(count)),))
+        for at in range(2_000, 14_000, 170)
+    ]
+    return make(
+        "lost-middle",
+        seed,
+        nodes=count,
+        calm_ms=16_000,
+        faults=[*resets, faults.cut(faults.one(count, rng), 7_000, 10_000, "one")],
+        count=900,
+        keys=24,
+        mix={"put": 50, "delete": 20, "get": 20, "ttl": 5, "touch": 5},
+        rtt_ms=30.0,
+        tuning={"dots_per_origin": rng.choice((4, 64))},
+    )
+
+
+@scenario
+def clears(seed: int, nodes: int | None) -> Plan:
+    """Clears from every side amid writes: each clear ends exactly what was written before it, everywhere."""
+    rng, count = rng_of("clears", seed), nodes or 4
+    cuts = [
+        faults.cut(faults.halves(count, rng), at, at + rng.randrange(300, 4_000), "halves")
+        for at in range(2_500, 13_000, 2_500)
+    ]
+    resets = [Fault("reset", at, at, pairs=faults.halves(count, rng)) for at in range(3_000, 13_000, 1_100)]
+    return make(
+        "clears",
+        seed,
+        nodes=count,
+        calm_ms=16_000,
+        faults=[*cuts, *resets],
+        count=700,
+        keys=30,
+        mix={"put": 55, "delete": 10, "get": 20, "touch": 5, "ttl": 8, "clear": 2, "clear_local": 1},
+        tuning={"log_records": rng.choice((24, 2_000)), "step_entries": 4, "window_entries": 2},
+    )
