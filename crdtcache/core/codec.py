@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value
+from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value, Version, key_bytes
 from crdtcache.core.messages import (
     Answered,
     Busy,
@@ -38,6 +38,7 @@ from crdtcache.core.messages import (
     Slice,
     TooOld,
 )
+from crdtcache.errors import CrdtCacheError
 
 __all__ = ["FrameError", "Limits", "decode", "encode", "frame"]
 
@@ -181,13 +182,15 @@ def _extension(code: int, content: bytes) -> Value:
     if code == _EXT_PACKED:
         return Packed(content)
     if code == _EXT_REMOVED and len(content) == 16:
-        return _version.unpack(content)
+        return Version(*_version.unpack(content))
     raise FrameError(f"extension {code} of {len(content)} bytes")
 
 
 def _number(value: object, most: int = _MAX64) -> int:
-    if value.__class__ is not int or not 0 <= value <= most:
-        raise FrameError(f"{str(value)[:40]!r} where a number of 0..{most} is due")
+    if value.__class__ is not int:
+        raise FrameError(f"a {type(value).__name__} where a number of 0..{most} is due")
+    if not 0 <= value <= most:
+        raise FrameError(f"{value} where a number of 0..{most} is due")
     return value
 
 
@@ -216,18 +219,17 @@ def _rows(value: object) -> list[Row]:
     return rows
 
 
-def _key(key: object, limits: Limits, depth: int = 0) -> Key:
+def _key(key: object, limits: Limits) -> Key:
+    """The key, if it is one for `key_bytes` as well; which need not look at a number or a short text."""
     kind = key.__class__
-    if kind is str or kind is bytes:
-        if len(key) > limits.key_bytes:  # type: ignore[arg-type]
-            raise FrameError(f"a key of {len(key)} bytes, the limit is {limits.key_bytes}")  # type: ignore[arg-type]
+    if kind is int or (kind is str and len(key) * 4 < limits.key_bytes):  # type: ignore[arg-type]
         return key  # type: ignore[return-value]
-    if kind is int:
-        return key  # type: ignore[return-value]
-    if kind is not tuple or depth > 4 or len(key) > limits.key_bytes:  # type: ignore[arg-type]
-        raise FrameError(f"a {kind.__name__} as a key")
-    for part in key:  # type: ignore[attr-defined]
-        _key(part, limits, depth + 1)
+    try:
+        size = len(key_bytes(key))  # type: ignore[arg-type]
+    except CrdtCacheError as error:
+        raise FrameError(str(error)[:200]) from None
+    if size > limits.key_bytes:
+        raise FrameError(f"a key of {size} bytes, the limit is {limits.key_bytes}")
     return key  # type: ignore[return-value]
 
 
@@ -245,20 +247,23 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     if states is not None and (states.__class__ is not bytes or len(states) != count):
         raise FrameError("a state column of the wrong length")
     leases = {i: (_number(touch), _number(toucher)) for i, touch, toucher in _tuple(touched)} if touched else {}
+    if 0 in origins or any(toucher == 0 for _, toucher in leases.values()):
+        raise FrameError("an origin of 0")
     entries: list[tuple[Key, Entry]] = []
     for i, key in enumerate(names):
         stamp, origin, value = versions[i], origins[_number(makers[i])], values[i]
         touch, toucher = leases.get(i, (stamp, origin)) if leases else (stamp, origin)
         state = states[i] if states is not None else LIVE
         kind = value.__class__
-        if kind is tuple:
-            if state != DEAD or len(value) != 2:
-                raise FrameError("a list as a value")
+        if kind is Version:
+            if state != DEAD:
+                raise FrameError("a removed version where nothing is dead")
+            value = tuple(value)
         elif kind is not Packed and kind not in _SCALARS:
             raise FrameError(f"a {kind.__name__} as a value")
         elif state in (DEAD, GHOST):
             value = None
-        elif (kind is str or kind is bytes or kind is Packed) and len(value) > limits.inline_bytes and state == LIVE:
+        elif (kind is str or kind is bytes or kind is Packed) and len(value) > limits.inline_bytes:
             state, value = GHOST, None  # more than this replica keeps: its version counts all the same
         entries.append((key, (stamp, origin, touch, toucher, ends[i] if ends is not None else 0, state, value)))
     return entries

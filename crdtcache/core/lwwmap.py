@@ -182,9 +182,9 @@ class LWWMap:
         overwritten more than 4,096 keys of each other's beyond their logs would never end a session.
         """
         stamp, origin = entry[STAMP], entry[ORIGIN]
-        judged = self.clock.judge(max(stamp, entry[TOUCH]), reading.wall_ms)
-        if judged is not Guard.ACCEPT:
-            return Verdict.PARKED if judged is Guard.PARK else Verdict.REJECTED
+        refused = self._refused(entry, reading)
+        if refused is not None:
+            return refused
         context = self.context
         held = self.store.entries.get(key)
         if held is not None and held[:2] == entry[:2]:  # O1
@@ -225,6 +225,14 @@ class LWWMap:
             entry = (*entry[:STATE], DEAD, None)
         self.replace(key, entry, held, reading, remote=True)  # O4
         return Verdict.TAKEN
+
+    def _refused(self, entry: Entry, reading: Reading) -> Verdict | None:
+        judged = self.clock.judge(max(entry[STAMP], entry[TOUCH]), reading.wall_ms)
+        if judged is not Guard.ACCEPT:
+            return Verdict.PARKED if judged is Guard.PARK else Verdict.REJECTED
+        if entry[ORIGIN] == self.origin and entry[STAMP] > self._frontier[self.origin]:
+            return Verdict.REJECTED  # never written here: somebody else's identity, which is not taken over
+        return None
 
     def _leave_dots(self, upto: tuple[int, int], *versions: object, capped: bool) -> bool:
         """O5: cover each version that the frontier (or `upto`) does not; False where the cap forbids it."""
@@ -310,7 +318,8 @@ class LWWMap:
             return
         was_visible = old is not None and not was_dead and old[:2] > self.context.clear_mark
         if entry is None or is_dead:
-            if was_visible and key not in self.overdue:
+            hidden = key in self.overdue and 0 < old[EXPIRES] <= reading.wall_ms  # type: ignore[index]
+            if was_visible and not hidden:
                 kind = "expired" if entry is not None and entry[EXPIRES] else "deleted"
                 self.changes.append(Change(kind, key, entry or old, old, remote))  # type: ignore[arg-type]
         elif entry[STATE] == GHOST and was_visible and old[:2] == entry[:2]:  # type: ignore[index]

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable
 from itertools import combinations
 
 from crdtcache.core.clock import Reading
+from crdtcache.core.codec import encode, frame
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
+from crdtcache.core.messages import Message
 from crdtcache.core.outcome import Change, Event, LinkBroken
 from crdtcache.core.replica import Replica
 from crdtcache.tuning import Tuning
@@ -69,11 +71,13 @@ class World:
         tuning: Tuning = FAST,
         offsets: dict[str, int] | None = None,
         tunings: dict[str, Tuning] | None = None,
+        origins: dict[str, int] | None = None,
         **arguments: object,
     ) -> None:
         self.rng = random.Random(seed)
         self.tuning = tuning
         self.tunings = tunings or {}
+        self.origins = origins or {}
         self.arguments = arguments
         self.now_ms = 0
         self.nodes: dict[str, Replica] = {}
@@ -98,7 +102,7 @@ class World:
         settings: dict[str, object] = {"maxsize": None, "max_bytes": None, "advertise": f"{name}:2738", "seed": 7}
         settings |= self.arguments | arguments
         replica = Replica(
-            origin=self.rng.randrange(1, 1 << 64),
+            origin=self.origins.get(name) or self.rng.randrange(1, 1 << 64),
             name=name,
             cluster="test",
             generation=self.wall_ms(name),
@@ -199,6 +203,12 @@ class World:
             self[target].receive(pipe.receiver_link, data, self.reading(target))
             self._react(target)
         return True
+
+    def inject(self, source: str, target: str, *messages: Message) -> None:
+        """Hand over a frame of these messages, as if `source` had sent it now."""
+        data = frame(self.reading(source).mono_ns // MS, [encode(message) for message in messages])
+        self.pipes[source, target].frames.appendleft(data)
+        self.deliver(source, target)
 
     def deliver_lost(self) -> None:
         """What was in flight on links that are gone comes in after all, under their old numbers."""
