@@ -117,7 +117,7 @@ class Replica:
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 64 + 1)
+        most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 32 + 1)
         #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self._outbox = Outbox(self.map, self.members, self._counts)
