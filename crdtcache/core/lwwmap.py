@@ -86,6 +86,7 @@ class LWWMap:
         self.evicted = 0
         self.expired = 0
         self.unsafe_gc = 0
+        self.replaced = 0  # how often an entry changed, but for buffered own writes
         # Own plain writes whose accounts are still to be made: key -> stamp (see `writing`).
         self.fresh: dict[Key, int] = {}
         self._settle = settler(self, self.fresh)
@@ -241,7 +242,8 @@ class LWWMap:
         needed: list[tuple[int, int]] = [
             v  # type: ignore[misc]
             for v in versions
-            if v is not None and not (v[1] == origin and v[0] <= limit)  # type: ignore[index]
+            # Own versions are covered, all that there are: one beyond the own frontier was never written.
+            if v is not None and v[1] != self.origin and not (v[1] == origin and v[0] <= limit)  # type: ignore[index]
         ]
         for version in needed:
             if capped and not context.has_room(*version):
@@ -305,6 +307,7 @@ class LWWMap:
         self, key: Key, entry: Entry | None, old: Entry | None, reading: Reading, *, remote: bool, silent: bool = False
     ) -> None:
         """Every change of an entry: store, digest, the dead, events."""
+        self.replaced += 1
         self.digest.mark(key, old)
         self.store.replace(key, entry, old)
         was_dead = old is not None and old[STATE] == DEAD

@@ -35,7 +35,8 @@ class Outbox:
         self._held = held
         self._members = members
         self._counts = counts
-        self._slice: tuple[int, int, int, bytes, int] = (0, 0, 0, b"", 0)  # (origin, lo, head, bytes, hi)
+        # The slice made last: what it depends on, its bytes, its end.
+        self._slice: tuple[tuple[int, ...], bytes, int] = ((), b"", 0)
 
     def poll(self, target: Link, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one: control, then slices, then its session; None: nothing."""
@@ -88,13 +89,16 @@ class Outbox:
     def _slice_bytes(self, origin: int, lo: int, budget: int) -> tuple[bytes, int] | None:
         """A slice encoded once, and its end; the bytes are reused for every peer at the same cursor."""
         head = self._held.context.frontier[origin]
-        if self._slice[:3] == (origin, lo, head) and len(self._slice[3]) <= budget + 1_024:
-            return self._slice[3], self._slice[4]
+        # Entries as well as the log: the items of a slice of one origin may have been replaced by another's, or be
+        # gone. An old copy would bring them to a joiner that has already adopted what covers their removal.
+        basis = (origin, lo, head, self._held.replaced, self._held.context.last.get(self._held.origin, 0))
+        if self._slice[0] == basis and len(self._slice[1]) <= budget + 1_024:
+            return self._slice[1], self._slice[2]
         part = make_slice(self._held, origin, lo, budget)
         if part is None:
             return None
         data = encode(part)
-        self._slice = (origin, lo, head, data, part.hi)
+        self._slice = (basis, data, part.hi)
         self._counts["slices_made"] += 1
         self._counts["entries_sent"] += len(part.items)
         if origin == self._held.origin:

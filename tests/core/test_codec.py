@@ -389,3 +389,12 @@ def test_a_claimed_write_of_the_own_origin_that_was_never_made_is_refused(state:
     world.put("b", "new", 2)
     assert world.get("b", "new") == 2
     world.check()
+
+
+def test_a_removed_version_of_the_own_origin_that_was_never_written_leaves_no_dot() -> None:
+    world = two_with_entries()
+    ahead = (world.wall_ms("b") + 50) << 16
+    dead = dead_entry(ahead, A, (ahead, world["b"].origin))
+    world.inject("a", "b", Offer(0, 0, [("k1", dead)]))
+    assert world.get("b", "k1") is None
+    world.check()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from crdtcache.core.clock import Reading
-from crdtcache.core.entry import Key, live_entry
+from crdtcache.core.codec import Limits, decode
+from crdtcache.core.entry import DEAD, LIVE, Key, live_entry
 from crdtcache.core.lwwmap import LWWMap
-from crdtcache.core.messages import Item, Slice
+from crdtcache.core.messages import Item, Pull, Slice
 from crdtcache.core.slices import apply_slice, make_slice
 from crdtcache.core.store import Store
 from crdtcache.tuning import Tuning
@@ -113,3 +114,24 @@ def test_nothing_is_missing_where_the_slice_only_reaches_further_than_the_own_cl
     world.put("a", "k", 2)
     world.run(400)
     assert world["b"].caught_up()
+
+
+def test_a_slice_that_was_encoded_is_not_sent_again_once_an_entry_of_it_has_changed() -> None:
+    """Its bytes are reused for every peer; but what was removed meanwhile may be covered there by an adopted row."""
+    world = World("ab")
+    world.link_all()
+    world.put("a", "k", "v")
+    world.run(100)
+    world.cut_off("a")
+    sent = []
+    for name in ("c", "d", "e"):
+        world.add(name)
+        world.link("b", name)
+        world.inject(name, "b", Pull(world["a"].origin, 0))
+        data = world["b"].poll(world.pipes["b", name].sender_link, world.reading("b"))
+        assert data is not None
+        [part] = [m for m in decode(data, Limits(64, 1_024))[1] if isinstance(m, Slice)]
+        sent.append(part.items[0].entry[5])
+        if name == "d":
+            world["b"].map.gone("k", world.held("b", "k")[:2], world.reading("b"))
+    assert sent == [LIVE, LIVE, DEAD]
