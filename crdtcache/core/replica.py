@@ -512,6 +512,8 @@ class Replica:
         frontier = self.map.context.frontier
         own = frontier[self.origin]
         lows = [frontier[m.row.origin] for m in self.members.in_use(now_ns) if m.row.origin in frontier]
+        if not lows and self.seeded and not self.members.known:
+            return 0  # as D2: who has peers and has heard nobody yet cannot know what may still arrive
         return min(lows, default=max(own, self.map.clock.last))
 
     def _slowest_ms(self, reading: Reading) -> int | None:
