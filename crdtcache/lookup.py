@@ -178,18 +178,23 @@ class Lookup(Mapping[K, V]):
     def _closer(self, key: object, mark: object) -> Entry | None:
         """The entry behind a mark of the young generation, if its value is here and has not expired."""
         if mark is ABSENT:  # perhaps in the old generation
-            entry = self._visible(key)
+            entry = self._visible(key, shown=True)
         else:
             entry = self._entry_of(cast("Key", key))
             if entry is not None and 0 < entry[EXPIRES] <= self._wall_ms():
                 return None
         return entry if entry is not None and entry[STATE] == LIVE else None
 
-    def _visible(self, key: object) -> Entry | None:
-        """The visible entry of `key`; its type is checked where there is none."""
+    def _visible(self, key: object, *, shown: bool = False) -> Entry | None:
+        """The visible entry of `key`; its type is checked where there is none.
+
+        `shown`: only what `get` returns, not what has been hidden (expired by a clock that was set back since).
+        """
         reading = self._clock.reading()
         with self._lock:
             entry = self._replica.entry(cast("Key", key), reading)
+            if shown and entry is not None and not self._replica.store.is_shown(cast("Key", key)):
+                return None
         if entry is None:
             self._check_key(key)
         return entry
@@ -205,7 +210,9 @@ class Lookup(Mapping[K, V]):
 
     def __len__(self) -> int:
         self._keep_house()
-        return self._replica.store.live
+        with self._lock:  # between two steps of an eviction the generations overlap
+            self._replica.settle()
+            return self._replica.store.live
 
     def __iter__(self) -> Iterator[K]:
         return iter(self._snapshot())

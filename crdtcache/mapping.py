@@ -249,6 +249,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             self._keep_house()
             with self._lock:
                 store = self._replica.store
+                self._replica.settle()  # `oldest` may move what is buffered out of the young generation
                 if not store.live:
                     raise KeyError("popitem(): the cache is empty")
                 key = cast("K", store.oldest())

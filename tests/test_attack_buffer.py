@@ -1,0 +1,135 @@
+"""Attacks on the buffer of plain writes: what moves, hides, raises or listens while writes wait in it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from crdtcache import Node
+from crdtcache.events import Event
+from tests.node_clock import FakeClock
+
+
+@pytest.fixture
+def hasty() -> Iterator[None]:
+    """Threads change places all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def checked(node: Node) -> None:
+    with node._lock:
+        node._replica.check()
+
+
+def test_popitem_meets_a_write_that_came_after_its_housekeeping() -> None:
+    """It moved the generations under a buffered write, whose settling then asked for the lock that it held."""
+
+    class Between(Node):
+        __slots__ = ()
+
+        def _keep_house(self) -> None:
+            super()._keep_house()
+            self["late"] = 1
+
+    between = Between(listen=None)
+    between["early"] = 0
+    popped: list[tuple[str, int]] = []
+    thread = threading.Thread(target=lambda: popped.append(between.popitem()), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert popped == [("early", 0)]
+    checked(between)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_len_is_one_instant_and_within_maxsize() -> None:
+    """Between two steps of an eviction a key is in both generations; `len` counted it twice."""
+    node = Node(listen=None, maxsize=20)
+    end = time.monotonic() + 1
+
+    def write(thread: int) -> None:
+        for i in count():
+            node[f"{thread}:{i % 100}"] = i
+            if time.monotonic() > end:
+                return
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    greatest = 0
+    while time.monotonic() < end:
+        greatest = max(greatest, len(node))
+    for thread in threads:
+        thread.join()
+    assert greatest <= 20
+    checked(node)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+def test_an_exception_of_a_signal_handler_loses_no_write_that_returned() -> None:
+    """Ctrl-C in a notebook, a soft time limit in a worker: what `set` returned for stays, and goes to the log."""
+
+    class Limit(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Limit
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for turn in range(60):
+            node = Node(listen=None)
+            done: dict[str, int] = {}
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.01 + turn * 0.0001)
+                for i in count():
+                    node[f"k{i % 3_000}"] = i
+                    done[f"k{i % 3_000}"] = i
+            except Limit:
+                pass
+            checked(node)
+            logged = set(node._replica.map.log.column(node._replica.origin).keys)
+            assert done.keys() <= logged
+            # The write that was interrupted may have happened.
+            assert sum(node.get(key) != value for key, value in done.items()) <= 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_key_that_expired_and_was_written_again_tells_of_its_deletion() -> None:
+    """Until a peer's clock was heard an expired key stayed marked as told; its next delete said nothing."""
+    clock = FakeClock()
+    node = Node(peers=["127.0.0.1:1"], listen=None, clock=clock)
+    told: list[tuple[str, object]] = []
+
+    @node.on()
+    def tell(event: Event) -> None:
+        told.append((event.kind, event.key))
+
+    node.set("k", 1, ttl=1)
+    clock.tick(2)
+    node.check_expiry()
+    node["k"] = 2
+    node.delete("k")
+    assert told == [("set", "k"), ("expired", "k"), ("set", "k"), ("deleted", "k")]
+
+
+def test_a_clock_set_back_shows_the_same_to_every_look() -> None:
+    """What has been hidden stays hidden: `in` and `peek` said yes where `get`, `len` and iteration said no."""
+    clock = FakeClock()
+    node = Node(peers=["127.0.0.1:1"], listen=None, clock=clock)
+    node.set("k", 1, ttl=1)
+    clock.tick(2)
+    assert node.check_expiry() == ["k"]
+    clock.tick(-1.5)
+    assert (node.get("k"), node.peek("k"), "k" in node, len(node), list(node)) == (None, None, False, 0, [])
