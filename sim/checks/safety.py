@@ -150,7 +150,8 @@ class Expiry(Check):
     """I10: nothing is served after its expiry + max_drift by an honest clock, and nothing dies anywhere before it.
 
     Before: less the error of honest clocks. A clock that lies may hide its own entries early; it kills nobody's.
-    A lease that a touch has replaced may still end an entry, where the touch came too late.
+    A lease that a touch has replaced may still end an entry, where the touch came too late. Where two clocks lie,
+    the only other clock that somebody has heard may be the other liar's: then nothing is promised.
     """
 
     name = "I10"
@@ -166,6 +167,8 @@ class Expiry(Check):
     def sample(self) -> None:
         """What died of its expiry had expired."""
         world = self.world
+        if len(world.rogues) > 1:
+            return
         for node in world.nodes:
             if node.replica is None:
                 continue
@@ -182,7 +185,11 @@ class Expiry(Check):
 
 
 class Monotonic(Check):
-    """I13: on one replica, what is visible of a key never goes back to an older version."""
+    """I13: on one replica, what is visible of a key never goes back to an older version.
+
+    Unless the newer one has expired, or was deleted while the older one's holder was away for longer than gc_hold:
+    then the older write, which its remover had not seen, may be taken in after the removal was forgotten.
+    """
 
     name = "I13"
 
@@ -203,9 +210,19 @@ class Monotonic(Check):
     def _look(self, node: Node, key: Key, entry: Entry) -> None:
         place = (node.index, node.process, key)
         before = self._newest.get(place, (0, 0))
-        if entry[:2] < before and self.world.strict:
+        if entry[:2] < before and self.world.strict and not self._excused(str(key), entry[:2], before):
             raise self.fail(f"shows {text_of(entry[:2])} after {text_of(before)}", node=node.index, key=key)
         self._newest[place] = max(before, entry[:2])
+
+    def _excused(self, key: str, version: tuple[int, int], before: tuple[int, int]) -> bool:
+        world = self.world
+        newer = world.oracle.by_version.get(before)
+        if newer is not None and newer.may_lapse_by(world.unix_ms + world.skew_ms):
+            return True
+        if world.plan.tuned().gc_hold_ms >= world.plan.calm_ms:
+            return False
+        removals = world.oracle.removals.get(key, [])
+        return any(d.version > version and not d.had_seen(version) for d in removals)
 
 
 SAFETY: tuple[type[Check], ...] = (NoResurrection, Accounted, Stamps, Expiry, Monotonic)

@@ -1,0 +1,172 @@
+"""Every invariant can fail: a forged state makes it, and the report says where."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtcache.core.clock import Clock
+from crdtcache.core.entry import dead_entry, live_entry
+from crdtcache.core.outcome import Change
+from sim.checks.base import Check, Violation
+from sim.checks.ending import Bounded, Converges, Digests, NothingLost, Quiet
+from sim.checks.safety import Accounted, Expiry, Monotonic, NoResurrection, Stamps
+from sim.engine import MS
+from sim.oracle import Oracle, Write
+from sim.plan import Op
+from sim.scenarios import find
+from sim.scenarios.making import make
+from sim.world import World, run
+
+
+@pytest.fixture
+def world() -> World:
+    """Two nodes that share `k` and have both deleted `gone`."""
+    ops = (
+        Op(2_000_000, 0, "put", "k", "v"),
+        Op(2_000_000, 0, "put", "gone", "old"),
+        Op(2_500_000, 1, "delete", "gone"),
+        Op(2_600_000, 0, "put", "brief", "v", 3_000),
+    )
+    world = World(make("test", 0, nodes=2, calm_ms=4_000, count=0, ops=ops))
+    world.prepare()
+    world.engine.run(3_000 * MS)
+    for check in world.checks:
+        check.sample()
+    return world
+
+
+def expect(name: str, call, *arguments) -> None:
+    with pytest.raises(Violation) as caught:
+        call(*arguments)
+    assert caught.value.invariant == name
+    assert name in str(caught.value)
+
+
+def forge(world: World, node: int, key: str, entry) -> None:
+    replica = world.nodes[node].replica
+    held = replica.store.entries.get(key)
+    replica.map.replace(key, entry, held, world.nodes[node].reading(), remote=True)
+
+
+def check(world: World, kind: type[Check]) -> Check:
+    return next(c for c in world.checks if type(c) is kind)
+
+
+def test_resurrection(world):
+    seen = world.oracle.removals["gone"][0].seen
+    forge(world, 0, "gone", live_entry(*seen, 0, "old"))
+    expect("I3", check(world, NoResurrection).sample)
+
+
+def test_accounted(world):
+    forge(world, 1, "k", None)
+    expect("I6", check(world, Accounted).sample)
+
+
+def test_stamps_that_repeat(world):
+    write = world.oracle.winner("k")
+    expect("I7", check(world, Stamps).wrote, world.nodes[0], write)
+
+
+def test_a_frontier_beyond_the_drift(world):
+    world.nodes[0].replica.map.context.frontier[5] = (world.unix_ms + 5_000) << 16
+    expect("I7", check(world, Stamps).sample)
+
+
+def test_dead_before_its_time(world):
+    held = world.nodes[0].replica.store.entries["brief"]
+    forge(world, 0, "brief", (*held[:5], 2, None))
+    expect("I10", check(world, Expiry).sample)
+
+
+def test_served_after_its_time(world):
+    node = world.nodes[0]
+    entry = live_entry(1, 2, node.reading().wall_ms - 1, "v")
+    expect("I10", check(world, Expiry).read, node, "k", entry, node.reading())
+
+
+def test_reads_that_go_back(world):
+    node, watch = world.nodes[0], check(world, Monotonic)
+    watch.changed(node, Change("set", "k", live_entry(9, 1, 0, "new"), None, remote=True))
+    expect("I13", watch.read, node, "k", live_entry(8, 1, 0, "old"), node.reading())
+
+
+def test_digests_that_lie(world):
+    digest = world.nodes[0].replica.map.digest
+    digest.fold()
+    digest.sums[7] += 1
+    expect("I2", check(world, Digests).final)
+
+
+def test_lost_values_and_values_from_nowhere(world):
+    world.engine.run(7_000 * MS)
+    for node in (0, 1):
+        forge(world, node, "k", None)
+    expect("I4", check(world, NothingLost).final)
+    for node in (0, 1):
+        forge(world, node, "k", live_entry(world.nodes[0].replica.map.clock.last, 5, 0, "x"))
+    expect("I4", check(world, NothingLost).final)
+
+
+def test_an_own_delete_that_is_forgotten_is_no_loss(world):
+    world.engine.run(9_000 * MS)
+    assert "gone" not in world.nodes[0].replica.store.entries
+    check(world, NothingLost).final()
+
+
+def test_bounds(world):
+    world.nodes[0].replica.map.context.frontier.update(dict.fromkeys(range(5), 1))
+    expect("I8", check(world, Bounded).sample)
+
+
+def test_noise_when_all_agree(world):
+    quiet = check(world, Quiet)
+    quiet.converged()
+    world.nodes[0].replica._counts["entries_sent"] += 1
+    expect("I14", quiet.final)
+
+
+def test_not_converged(world):
+    forge(world, 1, "k", dead_entry(1, 2))
+    assert world.unsettled() == "maps differ"
+    assert "shows nothing" in str(Converges(world).failure())
+
+
+def test_an_exception_of_the_core_is_a_violation(monkeypatch):
+    def broken(self, wall_ms, above=0):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(Clock, "issue", broken)
+    result = run(find("calm-sea").draw(0, 2))
+    assert result.violation.invariant == "raised"
+    assert "ZeroDivisionError: planted" in str(result.violation)
+
+
+class TestOracle:
+    def write(self, version, **more) -> Write:
+        given = {"kind": "put", "key": "k", "value": "", "node": 0, "process": 1, "at": 0, "seen": None, **more}
+        return Write(version, **given)
+
+    def test_the_greatest_version_wins_whatever_the_order(self):
+        oracle = Oracle()
+        for stamp in (5, 9, 7):
+            oracle.wrote(self.write((stamp, 1)))
+        assert oracle.winner("k").version == (9, 1)
+        assert oracle.winner("other") is None
+
+    def test_what_a_delete_had_seen(self):
+        delete = self.write((9, 1), kind="delete", seen=(7, 3), frontier={2: 5})
+        assert delete.had_seen((7, 3))
+        assert delete.had_seen((5, 2))
+        assert not delete.had_seen((6, 2))
+        assert not delete.had_seen((10, 3))
+
+    def test_leases(self):
+        oracle = Oracle()
+        write = self.write((5, 1))
+        write.leases.append((5, 1, 1_000))
+        oracle.wrote(write)
+        oracle.touched((5, 1), 8, 2, 3_000)
+        assert write.expires_ms() == 3_000
+        assert write.may_lapse_by(1_000)
+        assert not write.may_lapse_by(999)
