@@ -152,12 +152,12 @@ class Subscription:
             return isinstance(prefix, str) and key.startswith(prefix)
         return isinstance(key, bytes) and isinstance(prefix, bytes) and key.startswith(prefix)
 
-    def deliver(self, event: Event) -> None:
-        """Run the handlers; what one raises is logged and concerns nobody else."""
+    def deliver(self, event: Event, caught: type[BaseException] = Exception) -> None:
+        """Run the handlers; what one raises of the kind `caught` is logged and concerns nobody else."""
         for handler in self._handlers:
             try:
                 handler(event)
-            except Exception:  # the door to foreign code
+            except caught:  # the door to foreign code
                 log.exception("the handler %r of %r failed", handler, event)
 
     def __enter__(self) -> Subscription:
@@ -212,8 +212,15 @@ class Subscriptions:
         """Whether anybody asked for changes of keys: until then none need be collected."""
         return any(self._by_kind.get(kind) for kind in _CHANGES)
 
-    def deliver(self, outcomes: Iterable[Outcome]) -> None:
-        """Hand out what a replica collected, in order. Called without the lock; raises nothing of a handler's."""
+    def deliver_aside(self, outcomes: Iterable[Outcome]) -> None:
+        """As `deliver`, in the node's own thread or task: there a handler's `sys.exit()` would end the node only."""
+        self.deliver(outcomes, BaseException)
+
+    def deliver(self, outcomes: Iterable[Outcome], caught: type[BaseException] = Exception) -> None:
+        """Hand out what a replica collected, in order. Called without the lock; raises no error of a handler's.
+
+        What is no error (KeyboardInterrupt, SystemExit, a timeout of gevent's) is the calling thread's own affair.
+        """
         for outcome in outcomes:
             if isinstance(outcome, Change):
                 interested = self._by_kind.get(outcome.kind)
@@ -226,4 +233,4 @@ class Subscriptions:
             if interested:
                 event = _event_of(outcome)
                 for subscription in interested:
-                    subscription.deliver(event)
+                    subscription.deliver(event, caught)

@@ -134,7 +134,7 @@ class Node(LocalMap[K, V]):
             self._replica,
             self._lock,
             self._clock,
-            self._subscriptions.deliver,
+            self._subscriptions.deliver_aside,
             listen=settings.listen,
             peers=settings.peers,
             secret=settings.secret,
