@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import pytest
@@ -133,3 +133,30 @@ def test_a_clock_set_back_shows_the_same_to_every_look() -> None:
     assert node.check_expiry() == ["k"]
     clock.tick(-1.5)
     assert (node.get("k"), node.peek("k"), "k" in node, len(node), list(node)) == (None, None, False, 0, [])
+
+
+@pytest.mark.parametrize("act", [lambda node: node.delete("b3"), Node.clear], ids=["delete", "clear"])
+def test_a_stack_that_is_full_leaves_the_accounts_exact(act: Callable[[Node], object]) -> None:
+    """A write deep in a recursion failed between an entry and its bytes, which then differed for ever."""
+
+    def deep(node: Node, frames: int) -> None:
+        if frames:
+            deep(node, frames - 1)
+        else:
+            act(node)
+
+    limit = sys.getrecursionlimit()
+    for frames in range(limit - 150, limit):
+        node = Node(listen=None)
+        for i in range(20):
+            node["t", i] = [i]
+            node[f"b{i}"] = i
+        node.digest()
+        for i in range(20):
+            node[f"b{i}"] = i + 1
+            node["t", i] = [i, i]
+            node[f"new{i}", i] = i
+        try:
+            deep(node, frames)
+        except RecursionError:
+            checked(node)

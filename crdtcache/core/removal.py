@@ -39,9 +39,7 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None) -> list[Key]:
 def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
     """Forget the next `count` of what a clear covers, and show what survives it."""
     entries, mark = held.store.entries, held.context.clear_mark
-    batch = held.clearing[-count:]
-    del held.clearing[-count:]
-    for key in batch:
+    for key in held.clearing[-count:]:
         entry = entries.get(key)
         if entry is None:
             continue
@@ -51,6 +49,7 @@ def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
             held.replace(key, None, entry, reading, remote=False, silent=True)
         elif entry[STATE] == LIVE and not held.store.is_shown(key) and not 0 < entry[EXPIRES] <= reading.wall_ms:
             held.store.show(key)
+    del held.clearing[-count:]  # last: a step that an exception ended is taken again
 
 
 def collect(held: LWWMap, reading: Reading, watermark: int, count: int) -> int:

@@ -169,17 +169,17 @@ class Store:
         if entry is None:
             if old is None:
                 return
+            cost = INDEX_BYTES + weight(key) + weight(old[VALUE])
             del self.entries[key]
-            self.bytes -= INDEX_BYTES + weight(key) + weight(old[VALUE])
+            self.bytes -= cost
             hot.pop(key, None)
             self.old.pop(key, None)
             return
-        self.entries[key] = entry
         value = entry[VALUE]
-        if old is None:
-            self.bytes += INDEX_BYTES + weight(key) + weight(value)
-        else:
-            self.bytes += weight(value) - weight(old[VALUE])
+        # First what may fail (a stack that is full): entries and bytes change together or not at all.
+        cost = weight(value) - weight(old[VALUE]) if old is not None else INDEX_BYTES + weight(key) + weight(value)
+        self.entries[key] = entry
+        self.bytes += cost
         expires = entry[EXPIRES]
         if entry[STATE] == LIVE:
             hot[key] = LATER if expires or value.__class__ is Packed else value
