@@ -24,7 +24,7 @@ def o3_off() -> list[Patch]:
     """O3: what is covered but not held is stored again instead of answered GONE."""
 
     def broken(self: LWWMap, key: Key, entry: Entry, *args: Any, **kw: Any) -> Verdict:
-        if self.store.entries.get(key) is None and entry[STATE] != DEAD:
+        if self.store.entries.get(key) is None and entry[STATE] != DEAD and entry[:2] > self.context.clear_mark:
             return _offer_uncovered(self, key, entry, *args, **kw)
         return offer(self, key, entry, *args, **kw)
 
@@ -36,7 +36,8 @@ def o3_only_when_absent() -> list[Patch]:
     """O3 applies only where the key is absent: a covered live entry beats an older one that is held."""
 
     def broken(self: LWWMap, key: Key, entry: Entry, *args: Any, **kw: Any) -> Verdict:
-        if self.store.entries.get(key) is not None and entry[STATE] != DEAD:
+        held = self.store.entries.get(key)
+        if held is not None and held[:2] < entry[:2] and entry[STATE] != DEAD:
             return _offer_uncovered(self, key, entry, *args, **kw)
         return offer(self, key, entry, *args, **kw)
 
@@ -48,21 +49,8 @@ def o4_dead_exception_off() -> list[Patch]:
     """O4's exception: a dead entry whose version is covered is stored although nothing is held for its key."""
 
     def broken(self: LWWMap, key: Key, entry: Entry, *args: Any, **kw: Any) -> Verdict:
-        if self.store.entries.get(key) is None and entry[STATE] == DEAD:
+        if self.store.entries.get(key) is None and entry[STATE] == DEAD and entry[:2] > self.context.clear_mark:
             return _offer_uncovered(self, key, entry, *args, **kw)
-        return offer(self, key, entry, *args, **kw)
-
-    return [Patch(LWWMap, "offer", broken)]
-
-
-@bug("away-across-collection")
-def o4_covered_dead_dropped() -> list[Patch]:
-    """O4's exception too wide: a covered dead entry is ignored also where a smaller version is held."""
-
-    def broken(self: LWWMap, key: Key, entry: Entry, *args: Any, **kw: Any) -> Verdict:
-        held = self.store.entries.get(key)
-        if entry[STATE] == DEAD and held is not None and held[:2] < entry[:2] and self.context.covers(*entry[:2]):
-            return Verdict.IGNORED
         return offer(self, key, entry, *args, **kw)
 
     return [Patch(LWWMap, "offer", broken)]
@@ -182,7 +170,7 @@ def d3_touch_revives() -> list[Patch]:
     return [Patch(LWWMap, "touch", broken)]
 
 
-@bug("lost-middle")
+@bug("away-across-collection")
 def absent_item_left_out() -> list[Patch]:
     """Slices leave out keys that are absent by now, instead of sending them as dead."""
     make_slice = slices.make_slice
@@ -226,20 +214,6 @@ def touch_without_base() -> list[Patch]:
         append(self, origin, stamp, key)
 
     return [Patch(Log, "append", broken)]
-
-
-@bug("stalled-link")
-def frame_age_off() -> list[Patch]:
-    """Links: a frame is believed however old it is."""
-    receive = Replica.receive
-
-    def broken(self: Replica, link: int, data: bytes, reading: Reading) -> None:
-        known = self._links.get(link)
-        if known is not None:
-            known.age_ms = None
-        receive(self, link, data, reading)
-
-    return [Patch(Replica, "receive", broken)]
 
 
 @bug("rogue-clock")

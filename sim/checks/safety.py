@@ -1,16 +1,16 @@
-"""What must hold at every instant, whatever goes wrong: I3, I6, I7, I10 and I13, checked while the run goes on."""
+"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10 and I13, checked while the run goes on."""
 
 from __future__ import annotations
 
 from crdtcache.core.clock import Reading, stamp_ms
-from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key
 from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.base import Check
 from sim.oracle import Write
 
-__all__ = ["SAFETY", "Accounted", "Expiry", "Monotonic", "NoResurrection", "Stamps"]
+__all__ = ["SAFETY", "Accounted", "Expiry", "Monotonic", "NoResurrection", "NoThinAir", "Stamps"]
 
 
 class NoResurrection(Check):
@@ -225,7 +225,27 @@ class Monotonic(Check):
         return any(d.version > version and not d.had_seen(version) for d in removals)
 
 
-SAFETY: tuple[type[Check], ...] = (NoResurrection, Accounted, Stamps, Expiry, Monotonic)
+class NoThinAir(Check):
+    """I4: whatever is held anywhere was written by somebody: its version, and under that version its value."""
+
+    name = "I4"
+
+    def sample(self) -> None:
+        """Each entry against the list of all writes."""
+        by_version = self.world.oracle.by_version
+        for node in self.world.nodes:
+            if node.replica is None:
+                continue
+            node.replica.settle()
+            for key, entry in node.replica.store.entries.items():
+                write = by_version.get(entry[:2])
+                if write is None or write.key != key:
+                    raise self.fail(f"holds {text_of(entry[:2])}, which nobody wrote", node=node.index, key=key)
+                if entry[STATE] == LIVE and entry[VALUE] != write.value:
+                    raise self.fail(f"holds {entry[VALUE]!r} for {write.value!r}", node=node.index, key=key)
+
+
+SAFETY: tuple[type[Check], ...] = (NoResurrection, NoThinAir, Accounted, Stamps, Expiry, Monotonic)
 
 
 def shown(replica: Replica) -> list[tuple[Key, Entry]]:

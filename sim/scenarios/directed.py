@@ -33,8 +33,8 @@ def away_across_collection(seed: int, nodes: int | None) -> Plan:
         keys=24,
         mix={"put": 40, "delete": 30, "get": 25, "ttl": 4, "evict": 1},
         tuning={
-            "gc_hold_ms": rng.choice((2_000, 60_000)),
-            "dead_share": 0.001,
+            "gc_hold_ms": rng.choice((2_000, 2_000, 60_000)),
+            "dead_share": rng.choice((0.001, 0.5, 0.5)),
             "log_records": rng.choice((24, 100, 2_000)),
         },
     )
@@ -112,8 +112,9 @@ def touch_after_delete(seed: int, nodes: int | None) -> Plan:
     """Touches and deletes of the same keys on both sides of a partition: a touch revives nothing and is no version."""
     rng, count = rng_of("touch-after-delete", seed), nodes or 3
     cuts = [
-        faults.cut(faults.halves(count, rng), at, at + rng.randrange(300, 4_500), "halves")
-        for at in range(2_500, 14_000, 2_800)
+        faults.cut(faults.halves(count, rng), 2_500, rng.randrange(7_500, 10_500), "halves"),
+        faults.cut(faults.one(count, rng), 12_000, rng.randrange(16_500, 19_500), "one"),
+        faults.cut(faults.one(count, rng), 11_000, 11_500, "one"),
     ]
     return make(
         "touch-after-delete",
@@ -121,11 +122,12 @@ def touch_after_delete(seed: int, nodes: int | None) -> Plan:
         nodes=count,
         calm_ms=20_000,
         faults=cuts,
-        count=700,
-        keys=12,
-        mix={"put": 20, "delete": 20, "touch": 30, "ttl": 10, "get": 20},
-        ttl_ms=(2_000, 30_000),
-        tuning={"gc_hold_ms": rng.choice((2_500, 60_000)), "log_records": rng.choice((60, 2_000))},
+        count=500,
+        keys=24,
+        skew=0.0,
+        mix={"put": 35, "delete": 10, "touch": 40, "ttl": 5, "get": 10},
+        ttl_ms=rng.choice(((200, 1_200), (2_000, 30_000))),
+        tuning={"gc_hold_ms": rng.choice((2_500, 60_000)), "log_records": rng.choice((200, 2_000))},
     )
 
 
