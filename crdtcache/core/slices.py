@@ -76,8 +76,11 @@ def make_slice(held: LWWMap, origin: int, lo: int, budget: int) -> Slice | None:
     items = []
     for key, record in part.found.items():
         base, entry = record.base, record.entry
-        if entry is None:  # absent: removed here since, so it is dead wherever it still is
-            entry = dead_entry(*(base if base is not None else (record.latest, origin)))
+        logged = base if base is not None else (record.latest, origin)
+        if entry is None or entry[:2] < logged:
+            # Removed here since, so it is dead wherever it still is. So it is where an older write is held by now:
+            # that one came after the removal was forgotten, and says nothing of what the removal had seen.
+            entry = dead_entry(*logged)
         items.append(Item(record.first, record.latest, *(base or (0, 0)), key, entry))
     last = min(held.context.last.get(origin, 0), hi)
     return Slice(origin, lo, hi, last, held.context.clear_mark, tuple(part.clears), items)
