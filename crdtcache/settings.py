@@ -122,7 +122,10 @@ def _peers(peers: Peers) -> list[str] | Callable[[], Iterable[str]] | None:
     for address in addresses:
         if not isinstance(address, str):
             raise ConfigError(f"peers= holds {address!r}: addresses are text such as '10.0.0.2' or 'host:2738'")
-    return [address.strip() for address in addresses if address.strip()]
+        if not address.strip():
+            # As an unset environment variable reads: the node would be alone, and nobody would notice.
+            raise ConfigError("peers= holds an empty address; leave peers= out for a node on its own")
+    return [address.strip() for address in addresses]
 
 
 def _maxsize(maxsize: object) -> int | None:

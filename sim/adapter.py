@@ -6,6 +6,9 @@ address and power; processes come and go on it, each with an origin of its own.
 
 Decision: writers look for frames a moment after something happened (`_TURN`), not in the middle of it, as tasks
 of an event loop do; so what happens within that moment is batched, here as there.
+
+Above 400 lines because a process's links, dials and timers are one state machine: parted, each half would reach
+into the other.
 """
 
 from __future__ import annotations

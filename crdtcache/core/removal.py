@@ -45,7 +45,7 @@ def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
             continue
         if entry[:2] <= mark:
             if held.listening and entry[STATE] != DEAD:
-                held.changes.append(Change("deleted", key, entry, None, False))
+                held.changes.append(Change("deleted", key, entry, None, mark[1] != held.origin))
             held.replace(key, None, entry, reading, remote=False, silent=True)
         elif entry[STATE] == LIVE and not held.store.is_shown(key) and not 0 < entry[EXPIRES] <= reading.wall_ms:
             held.store.show(key)
