@@ -306,3 +306,37 @@ def clears(seed: int, nodes: int | None) -> Plan:
         mix={"put": 55, "delete": 10, "get": 20, "touch": 5, "ttl": 8, "clear": 2, "clear_local": 1},
         tuning={"log_records": rng.choice((24, 2_000)), "step_entries": 4, "window_entries": 2},
     )
+
+
+@scenario
+def two_returners(seed: int, nodes: int | None) -> Plan:
+    """One comes back with an older write than a forgotten delete had removed, then another with what it removed."""
+    rng, count = rng_of("two-returners", seed), max(nodes or 4, 4)
+    early, late = count - 2, count - 1
+    others = tuple(i for i in range(count) if i != early)
+    cuts = [
+        faults.cut(faults.between([early], others), 3_000, 13_000, "one"),
+        faults.cut(faults.between([late], (i for i in range(count) if i != late)), 6_000, 14_500, "one"),
+    ]
+    ops = []
+    for number in range(25):
+        key, at = f"q{number}", rng.randrange(1_000)
+        ops += [
+            Op((3_200 + at) * 1_000, early, "put", key, f"older{number}"),
+            Op((4_600 + at) * 1_000, rng.randrange(count - 2), "put", key, f"newer{number}"),
+            Op((6_300 + at) * 1_000, rng.randrange(count - 2), "delete", key),
+        ]
+    return make(
+        "two-returners",
+        seed,
+        nodes=count,
+        calm_ms=18_000,
+        faults=cuts,
+        ops=ops,
+        count=400,
+        tuning={
+            "gc_hold_ms": rng.choice((2_000, 60_000)),
+            "dead_share": 0.5,
+            "log_records": rng.choice((60, 2_000)),
+        },
+    )
