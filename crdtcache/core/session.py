@@ -49,7 +49,7 @@ class Session:
         self.complete = True
         self.ended = False  # END was sent
         self.their_end = False
-        self.unanswered = 0
+        self.unanswered: dict[int, None] = {}  # windows of ours; by number, as an answer may come twice
         self._source: Iterator[list[Key]] | None = None
         self._rest: list[Key] = []  # of the group being offered: what did not fit the last window
         self._window = 0
@@ -69,15 +69,15 @@ class Session:
         if window:
             self._answers.append(Answered(self.number, window, complete))
 
-    def answered(self, complete: bool) -> None:
+    def answered(self, window: int, complete: bool) -> None:
         """The peer has settled one of our windows."""
-        self.unanswered -= 1
+        self.unanswered.pop(window, None)
         self.complete = self.complete and complete
 
     @property
     def done(self) -> bool:
         """Both sides offered all, and everything is answered and sent."""
-        return self.ended and self.their_end and self.unanswered == 0 and not self._answers
+        return self.ended and self.their_end and not self.unanswered and not self._answers
 
     def next_message(self, held: LWWMap, budget: int) -> Message | None:
         """What to send next, of at most about `budget` bytes; None while waiting for the peer."""
@@ -91,11 +91,11 @@ class Session:
                 answers.appendleft(rest)
             return offer
         tuning = held.tuning
-        if self._source is None or self.ended or self.unanswered >= tuning.windows_in_flight:
+        if self._source is None or self.ended or len(self.unanswered) >= tuning.windows_in_flight:
             return None
         keys: list[Key] | None = self._rest or next(self._source, None)
         self._window += 1
-        self.unanswered += 1
+        self.unanswered[self._window] = None
         if keys is None:
             self.ended = True
             return End(self.number, self._window)

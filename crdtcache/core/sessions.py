@@ -89,11 +89,11 @@ class Sessions:
     def on_window(self, link: Link, message: Offer | End | Answered, reading: Reading) -> None:
         """A window of offers, the end of them, or the answer to one of ours."""
         session = link.session
-        if session is None or session.number != message.session:
-            return
+        if session is None or session.rows is None or session.number != message.session:
+            return  # before READY, only what is left of an earlier session can come: the peer counts for itself
         session.active_ns = reading.mono_ns
         if isinstance(message, Answered):
-            session.answered(message.complete)
+            session.answered(message.window, message.complete)
         elif isinstance(message, End):
             session.their_end = True
             session.answer([], [], message.window, True)
