@@ -321,8 +321,10 @@ class LWWMap:
             return
         was_visible = old is not None and not was_dead and old[:2] > self.context.clear_mark
         if entry is None or is_dead:
-            hidden = key in self.overdue and 0 < old[EXPIRES] <= reading.wall_ms  # type: ignore[index]
-            if was_visible and not hidden:
+            if old is None or not was_visible:
+                return
+            hidden = key in self.overdue and 0 < old[EXPIRES] <= reading.wall_ms
+            if not hidden:
                 kind = "expired" if entry is not None and entry[EXPIRES] else "deleted"
                 self.changes.append(Change(kind, key, entry or old, old, remote))  # type: ignore[arg-type]
         elif entry[STATE] == GHOST and was_visible and old[:2] == entry[:2]:  # type: ignore[index]
