@@ -326,7 +326,7 @@ class LWWMap:
             hidden = key in self.overdue and 0 < old[EXPIRES] <= reading.wall_ms
             if not hidden:
                 kind = "expired" if entry is not None and entry[EXPIRES] else "deleted"
-                self.changes.append(Change(kind, key, entry or old, old, remote))  # type: ignore[arg-type]
+                self.changes.append(Change(kind, key, entry or old, old, remote))
         elif entry[STATE] == GHOST and was_visible and old[:2] == entry[:2]:  # type: ignore[index]
             self.changes.append(Change("evicted", key, entry, old, remote))
         elif old is None or old[:2] != entry[:2]:
