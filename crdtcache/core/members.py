@@ -65,7 +65,10 @@ class Members:
 
     def learn(self, row: MemberRow, now_ns: int) -> None:
         """Somebody has met this member; call it soon, the greater origin a little later than the smaller."""
-        if row.origin == self.origin or row.origin in self.known or len(self.known) >= _MOST_MEMBERS:
+        member = self.known.get(row.origin)
+        if member is not None and member.link is None:
+            member.down_ns = now_ns  # whoever says so is connected to it: it is in use, if not from here
+        if member is not None or row.origin == self.origin or len(self.known) >= _MOST_MEMBERS:
             return
         self.known[row.origin] = Member(row, down_ns=now_ns)
         self._note_generation(row)
@@ -175,9 +178,9 @@ class Members:
         return [
             member
             for member in self.known.values()
-            if (member.link is not None or now_ns - member.down_ns < hold) and not self.succeeded(member)
+            if member.link is not None or (now_ns - member.down_ns < hold and not self.succeeded(member))
         ]
 
     def rows(self) -> list[MemberRow]:
-        """The connected members, for others to meet."""
-        return [member.row for member in self.known.values() if member.link is not None and member.row.advertise]
+        """The connected members, for others to meet; who only dials out is none to call, but in use all the same."""
+        return [member.row for member in self.known.values() if member.link is not None]
