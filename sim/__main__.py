@@ -20,6 +20,7 @@ from sim.plan import Plan, PlanError, read_plan
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
 from sim.sweep import Outcome, diverged, rough, sweep
+from sim.userfile import read_toml
 from sim.world import Result, run
 
 FAILURES = Path("sim-failures")
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("list", "the scenarios, one sentence each", _list)
     sub = command("run", "one scenario with one seed", _run)
-    sub.add_argument("name")
+    sub.add_argument("name", help="of a scenario, or a .toml file of yours (see sim/userfile.py)")
     sub.add_argument("--nodes", type=int)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a field of the tuning")
@@ -91,7 +92,11 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    plan = _tuned(find(options.name).draw(options.seed, options.nodes), options.set)
+    if options.name.endswith(".toml"):
+        drawn = read_toml(Path(options.name), options.seed)
+    else:
+        drawn = find(options.name).draw(options.seed, options.nodes)
+    plan = _tuned(drawn, options.set)
     bar = _Bar(100)
     result = run(plan, progress=bar.show)
     bar.clear()
