@@ -26,13 +26,15 @@ _MS = 1_000_000
 class _Gap:
     """A gap in an origin: pulled when due, from whoever can fill it."""
 
-    __slots__ = ("asked", "asked_ns", "due_ns", "target")
+    __slots__ = ("asked", "asked_ns", "due_ns", "lo", "source", "target")
 
     def __init__(self, target: int, due_ns: int) -> None:
         self.target = target
         self.due_ns = due_ns
         self.asked: int | None = None  # the link of the pull in flight
         self.asked_ns = 0
+        self.source = 0  # the link of the last pull
+        self.lo: int | None = None  # the frontier when it was last looked at; None: nothing more will follow by itself
 
 
 class Gaps:
@@ -66,7 +68,7 @@ class Gaps:
         """What is missing next is parked: no pull of `origin` before it falls due."""
         gap = self._wanted.get(origin)
         if gap is not None:
-            gap.due_ns = due_ns
+            gap.due_ns, gap.lo, gap.source = due_ns, None, 0
 
     def reached(self, origin: int, frontier: int) -> None:
         """The own frontier of `origin` has moved to `frontier`."""
@@ -77,7 +79,7 @@ class Gaps:
     def dropped(self, link: int, now_ns: int) -> None:
         """A link is gone, and the answers due on it with it."""
         for gap in self._wanted.values():
-            if gap.asked == link:
+            if link in (gap.asked, gap.source):
                 gap.asked, gap.due_ns = None, now_ns
 
     def pulls(self, reading: Reading, frontier: dict[int, int], links: Collection[Link]) -> list[tuple[Link, Pull]]:
@@ -93,10 +95,19 @@ class Gaps:
                 gap.asked, gap.due_ns = None, now
             if gap.asked is not None or gap.due_ns > now:
                 continue
+            if (
+                gap.lo is not None
+                and lo > gap.lo
+                and any(k.number == gap.source and _has(k, origin, lo) for k in links)
+            ):
+                # It is being filled. One pull is answered by all slices up to the head; another one would have
+                # those that are still on their way sent again, as often as a round trip holds slices.
+                gap.lo, gap.due_ns = lo, now + self._tuning.context_ms * _MS
+                continue
             gap.due_ns = now + self._tuning.context_ms * _MS
             link = self._who_has(origin, lo, links)
             if link is not None:
-                gap.asked, gap.asked_ns = link.number, now
+                gap.asked, gap.asked_ns, gap.source, gap.lo = link.number, now, link.number, lo
                 asked.append((link, Pull(origin, lo)))
             elif all(link.rows.get(origin, 0) <= lo for link in links):
                 # Nobody here has it, perhaps nobody ever will (its writer is gone): whoever does says so in a row.
@@ -110,9 +121,14 @@ class Gaps:
     def _who_has(self, origin: int, beyond: int, links: Iterable[Link]) -> Link | None:
         able = []
         for link in links:
-            if link.rows.get(origin, 0) <= beyond or origin in link.too_old:
+            if not _has(link, origin, beyond):
                 continue
             if link.hello.origin == origin:
                 return link
             able.append(link)
         return self._rng.choice(able) if able else None
+
+
+def _has(link: Link, origin: int, beyond: int) -> bool:
+    """Whether the peer can send what `origin` wrote after `beyond`, as far as it has said."""
+    return link.rows.get(origin, 0) > beyond and origin not in link.too_old
