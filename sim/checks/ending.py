@@ -146,7 +146,7 @@ class NothingLost(Check):
             if shows == best.version and not best.removal:
                 self._value(node, key, best)
             elif shows is None:
-                self._absent(key, alive)
+                self._absent(key, alive[-1], writes)
             elif shows > best.version:
                 raise self.fail(f"shows {text_of(shows)}, above every write that can be there", key=key)
             elif best.removal and self._survives(best, shows):
@@ -161,9 +161,12 @@ class NothingLost(Check):
     def _holds_on(self, write: Write) -> bool:
         return write.node in self.world.core and self.world.nodes[write.node].process == write.process
 
-    def _absent(self, key: str, alive: list[Write]) -> None:
-        best = alive[-1]
-        if best.removal or best.may_lapse_by(self.world.unix_ms + self.world.skew_ms):
+    def _absent(self, key: str, best: Write, writes: list[Write]) -> None:
+        """Something has removed the best that is left, though its process may be gone since (GONE is told further)."""
+        now_ms = self.world.unix_ms + self.world.skew_ms
+        if any(w.version >= best.version and (w.removal or w.may_lapse_by(now_ms)) for w in writes):
+            return
+        if any(clear > best.version for clear, _, _ in self.world.oracle.clears):
             return
         raise self.fail(f"absent, but put {text_of(best.version)} of n{best.node} was never removed", key=key)
 
