@@ -11,6 +11,8 @@ everything, is a pause that grows with the cache. Source: DESIGN section 7.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Key
 from crdtcache.core.lwwmap import LWWMap
@@ -19,11 +21,14 @@ from crdtcache.core.outcome import Change
 __all__ = ["clear_step", "collect", "expire", "make_room"]
 
 
-def expire(held: LWWMap, reading: Reading, slowest_ms: int | None) -> list[Key]:
-    """Hide what is due by the own clock, and let die what is due by the slowest one as well."""
+def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | None = None) -> list[Key]:
+    """Hide what is due by the own clock, and let die what is due by the slowest one as well.
+
+    At most about `count` of each (None: all). Returns what was hidden; where that is `count`, there may be more.
+    """
     store, entries = held.store, held.store.entries
     hidden: list[Key] = []
-    for key in store.expiring.due(reading.wall_ms, held.expiry_of):
+    for key in store.expiring.due(reading.wall_ms, held.expiry_of, count):
         held.overdue[key] = None
         if store.hide(key):
             hidden.append(key)
@@ -31,8 +36,10 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None) -> list[Key]:
             if held.listening:
                 held.changes.append(Change("expired", key, entries[key], None, False))
     if held.overdue and slowest_ms is not None:
-        for key in [k for k in held.overdue if _settles(held, k, reading, slowest_ms)]:
-            del held.overdue[key]
+        # Who came first is first here: the rest waits for its turn, or for the slowest clock.
+        for key in list(islice(held.overdue, None if count is None else 2 * count)):
+            if _settles(held, key, reading, slowest_ms):
+                del held.overdue[key]
     return hidden
 
 

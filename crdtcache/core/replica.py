@@ -469,11 +469,14 @@ class Replica:
         if held.clearing:
             removal.clear_step(held, reading, tuning.step_entries)
         if now >= self._collect_ns:
-            self._collect_ns = now + tuning.sweep_ms * _MS
-            removal.expire(held, reading, self._slowest_ms(reading))
-            removal.collect(held, reading, self._watermark(now), tuning.step_entries)
-            if self.store.over():
-                self._make_room(reading)
+            step = tuning.step_entries
+            hidden = removal.expire(held, reading, self._slowest_ms(reading), step)
+            collected = removal.collect(held, reading, self._watermark(now), step)
+            # A full step means more: go on at once, after whoever waits for the lock.
+            full = len(hidden) >= step or collected >= step
+            self._collect_ns = now if full else now + tuning.sweep_ms * _MS
+        if self.store.over():
+            self._make_room(reading)
         if self._links and now >= self._links_ns:
             self._watch_links(reading)
         if self._links and now >= self._context_ns:

@@ -90,8 +90,11 @@ class Wheel:
             heapq.heappush(self._near_ids, near)
         slot[key] = None
 
-    def due(self, now_ms: int, expires_of: Callable[[Key], int]) -> list[Key]:
-        """Take out the keys whose expiry, as `expires_of` says now (0: none), is at or before `now_ms`."""
+    def due(self, now_ms: int, expires_of: Callable[[Key], int], most: int | None = None) -> list[Key]:
+        """Take out the keys whose expiry, as `expires_of` says now (0: none), is at or before `now_ms`.
+
+        At most about `most` of them; there may then be more, and the next call goes on.
+        """
         while self._far_ids and self._far_ids[0] << self._FAR <= now_ms + (1 << self._FAR):
             far = heapq.heappop(self._far_ids)
             self._moved = far + 1
@@ -105,7 +108,9 @@ class Wheel:
             later: dict[Key, None] = {}
             for key in self._near.pop(slot):
                 expires = expires_of(key)
-                if 0 < expires <= now_ms:
+                if most is not None and len(ready) >= most:
+                    later[key] = None
+                elif 0 < expires <= now_ms:
                     ready[key] = None
                 elif expires >> self._NEAR == slot:
                     later[key] = None
