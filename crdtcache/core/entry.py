@@ -82,10 +82,14 @@ class Version(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Version:
         """The version that `str()` wrote. Raises ValueError, the caller's fault, for any other text."""
-        stamp, dash, origin = text.partition("-")
-        if len(stamp) != 16 or len(origin) != 16 or not dash:
+        stamp, _, origin = text.partition("-")
+        try:
+            version = cls(int(stamp, 16), int(origin, 16))
+        except ValueError:
+            version = cls(0, 0)
+        if str(version) != text:  # int() takes signs, spaces and underscores as well
             raise ValueError(f"{text!r} is not a version: 16 hex digits, '-', 16 hex digits")
-        return cls(int(stamp, 16), int(origin, 16))
+        return version
 
 
 def live_entry(stamp: int, origin: int, expires_at: int, value: Value) -> Entry:
@@ -120,7 +124,7 @@ def merge(a: Entry, b: Entry) -> Entry:
     """
     if a[:2] != b[:2]:
         return a if a[:2] > b[:2] else b
-    if a == b and a[VALUE].__class__ is b[VALUE].__class__:
+    if a == b and a[VALUE].__class__ is b[VALUE].__class__ is not float:  # 0.0 == -0.0, and their bytes differ
         return a
     content = a if _rank(a) >= _rank(b) else b
     lease = a if a[TOUCH:STATE] >= b[TOUCH:STATE] else b
