@@ -1,4 +1,4 @@
-"""The command line: list, run, sweep, replay, shrink, canaries, bench.
+"""The command line: list, run, sweep, replay, shrink, why, canaries, bench.
 
 Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake in the call.
 """
@@ -21,6 +21,7 @@ from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
 from sim.sweep import Outcome, diverged, rough, sweep
 from sim.userfile import read_toml
+from sim.why import why
 from sim.world import Result, run
 
 FAILURES = Path("sim-failures")
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--runs", type=int, default=600)
     sub.add_argument("--seconds", type=float, default=300.0)
     sub.add_argument("--bug", help="with this planted bug")
+    sub = command("why", "why a node showed what it showed", _why)
+    sub.add_argument("plan", type=Path)
+    sub.add_argument("--key", required=True)
+    sub.add_argument("--node", type=int, required=True)
+    sub.add_argument("--at", type=float, required=True, metavar="SECONDS")
     sub = command("canaries", "planted bugs: seeds until each is found", _canaries)
     sub.add_argument("names", nargs="*")
     sub.add_argument("--seeds", type=int, default=300)
@@ -224,6 +230,15 @@ def _shrink(options: argparse.Namespace) -> int:
     _say(f"{plan.size()} items became {small.plan.size()} on {len(small.plan.machines)} nodes, in {small.runs} runs")
     _say(f"VIOLATION {small.result.violation}")
     _say(f"repeat it:  python -m sim replay {path}")
+    return 0
+
+
+def _why(options: argparse.Namespace) -> int:
+    plan = read_plan(options.plan)
+    if not 0 <= options.node < len(plan.machines):
+        raise PlanError(f"no node {options.node}; there are 0..{len(plan.machines) - 1}")
+    for line in why(plan, options.key, options.node, options.at):
+        _say(line)
     return 0
 
 
