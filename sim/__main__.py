@@ -1,4 +1,4 @@
-"""The command line: list, run, sweep, replay, shrink, why, canaries, bench.
+"""The command line: list, run, sweep, replay, shrink, why, canaries, doctor, bench.
 
 Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake in the call.
 """
@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TextIO
 
 from sim import bench, bugs
+from sim.doctor import doctor
 from sim.plan import Plan, PlanError, read_plan
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
@@ -84,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--first", type=int, default=0)
     sub.add_argument("--shrink", action="store_true", help="shrink what was found")
     sub.add_argument("--list", action="store_true")
+    sub = command("doctor", "whether the same seed gives the same run in another process", _doctor)
+    sub.add_argument("name", nargs="?", default="kitchen-sink")
+    sub.add_argument("--seeds", type=int, default=10)
     sub = command("bench", "events per second", _bench)
     sub.add_argument("--quick", action="store_true")
     return parser
@@ -255,6 +259,21 @@ def _canaries(options: argparse.Namespace) -> int:
         missed += found is None
         _say(f"{name:28} {found if found is not None else f'NOT FOUND in {options.seeds} seeds'}")
     return 1 if missed else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    find(options.name)
+    bar, apart = _Bar(options.seeds), []
+    for seed, same in doctor(options.name, options.seeds):
+        bar.show(seed + 1)
+        if not same:
+            apart.append(seed)
+    bar.clear()
+    if apart:
+        _say(f"{options.name}: seed {apart[0]} went two ways in two processes, and {len(apart) - 1} others did")
+        return 3
+    _say(f"{options.name}: {options.seeds} seeds went the same way in two processes with different hash seeds")
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from crdtcache.core.clock import Reading
@@ -26,10 +25,11 @@ from crdtcache.core.replica import Replica
 from crdtcache.tuning import Tuning
 from sim.clocks import MachineClock
 from sim.engine import MS, Code, Engine, Rank
+from sim.machines import Machine, address_of, of_next_version, origin_of
 from sim.network import Connection, Network
 from sim.rand import CoreRandom, Luck
 
-__all__ = ["Machine", "Node", "Observer", "address_of", "of_next_version", "origin_of"]
+__all__ = ["Node", "Observer"]
 
 _TURN = 50_000  # ns until the writers' turn
 _RECEIVE, _ADVANCE, _POLL, _LOCAL, _LINK = range(5)
@@ -52,39 +52,6 @@ class Observer(Protocol):
 
     def ended(self, node: Node) -> None:
         """The process is about to end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """What a node is given: written in the plan."""
-
-    index: int
-    region: int = 0
-    region_name: str = "r0"
-    seeds: tuple[int, ...] = ()
-    offset_ms: int = 0
-    drift_ppm: int = 0
-    maxsize: int | None = None
-    max_bytes: int | None = None
-    listening: bool = True
-    start_ms: int = 0
-    wire_next: bool = False  # speaks the synthetic next wire version
-
-
-def of_next_version(frame: bytes) -> bytes:
-    """The frame with a message more, of a type that nobody knows: what a newer version may send."""
-    count = frame[0] & 0x0F if frame[0] >> 4 == 9 else 0
-    return bytes((frame[0] + 1,)) + frame[1:] + b"\x93\x63\xa3new\x07" if 0 < count < 15 else frame
-
-
-def address_of(index: int) -> str:
-    """Where node `index` listens."""
-    return f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}:2738"
-
-
-def origin_of(luck: Luck, index: int, process: int) -> int:
-    """The origin of a process: 64 bits, never 0."""
-    return luck.number(7, index, process) | 1
 
 
 class Node:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from crdtcache.errors import CrdtCacheError
 from crdtcache.tuning import Tuning
-from sim.adapter import Machine
+from sim.machines import Machine
 
 __all__ = ["Expect", "Fault", "Op", "Plan", "PlanError", "read_plan"]
 

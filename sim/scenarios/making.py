@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from sim import workload
-from sim.adapter import Machine
+from sim.machines import Machine
 from sim.plan import Fault, Op, Plan
 
 __all__ = ["SMALL_TUNING", "make", "rng_of"]

@@ -10,7 +10,7 @@ import random
 from dataclasses import replace
 
 from sim import faults, workload
-from sim.adapter import Machine
+from sim.machines import Machine
 from sim.plan import Fault, Plan
 from sim.scenarios import scenario
 from sim.scenarios.making import SMALL_TUNING
