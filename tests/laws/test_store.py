@@ -156,8 +156,8 @@ def test_keys_come_due_in_the_first_sweep_at_or_after_their_expiry_and_once(step
 def test_a_sweep_of_a_few_keys_goes_on_where_it_stopped() -> None:
     wheel, now = Wheel(), 1_700_000_000_000
     for key in range(10):
-        wheel.add(key, now + key)
-    ends = {key: now + 1 for key in range(10)}
+        wheel.add(key, now + 1)
+    ends = dict.fromkeys(range(10), now + 1)
     while due := wheel.due(now + 100, lambda key: ends.get(key, 0), 3):
         assert len(due) <= 3
         for key in due:
