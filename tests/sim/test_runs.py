@@ -90,6 +90,25 @@ def test_a_planted_bug_is_found_shrunk_and_gone_again():
     assert run(small.plan.but()).violation is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "c2-parked-item-skipped",
+        "collected-before-anybody-was-met",
+        "d2-own-clock-only",
+        "gone-below-a-clear",
+        "left-alone-by-own-clock",
+        "o3-off",
+        "touch-without-base",
+    ],
+)
+def test_what_is_found_at_once_stays_so(name):
+    found = bugs.hunt(name, seeds=12)
+    assert found is not None
+    assert name in bugs.BUGS
+    assert found.invariant in str(found)
+
+
 class TestCommandLine:
     def test_list(self, capsys):
         assert main(["list"]) == 0
