@@ -201,6 +201,12 @@ class World:
             check.final()
         return took
 
+    def cleared(self, version: tuple[int, int]) -> bool:
+        """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
+        honest = [n.replica.map.context.clear_mark for n in self.nodes if n.replica and n.index not in self.rogues]
+        believed = max(honest, default=(0, 0))
+        return any(v > version and (node not in self.rogues or v <= believed) for v, node, _ in self.oracle.clears)
+
     def unsettled(self) -> str:
         """Why the core is not settled: one map, one mesh, nothing missing that anybody knows of; "" where it is."""
         nodes = [self.nodes[i] for i in self.core if self.nodes[i].replica is not None]

@@ -68,6 +68,9 @@ class Watched(Protocol):
     def strict(self) -> bool:
         """Whether every promise holds without exception: nobody had to forget the dead too early."""
 
+    def cleared(self, version: tuple[int, int]) -> bool:
+        """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
+
     def unsettled(self) -> str:
         """Why the core has not settled; "" where it has."""
 

@@ -161,12 +161,17 @@ class NothingLost(Check):
     def _holds_on(self, write: Write) -> bool:
         return write.node in self.world.core and self.world.nodes[write.node].process == write.process
 
+    def _runs(self, origin: int) -> bool:
+        return any(
+            n.replica is not None and n.replica.origin == origin for n in (self.world.nodes[i] for i in self.world.core)
+        )
+
     def _absent(self, key: str, best: Write, writes: list[Write]) -> None:
         """Something has removed the best that is left, though its process may be gone since (GONE is told further)."""
         now_ms = self.world.unix_ms + self.world.skew_ms
         if any(w.version >= best.version and (w.removal or w.may_lapse_by(now_ms)) for w in writes):
             return
-        if any(clear > best.version for clear, _, _ in self.world.oracle.clears):
+        if self.world.cleared(best.version):
             return
         raise self.fail(f"absent, but put {text_of(best.version)} of n{best.node} was never removed", key=key)
 
@@ -182,7 +187,11 @@ class NothingLost(Check):
 
     def _value(self, node: Node, key: str, best: Write) -> None:
         assert node.replica is not None
-        value = node.replica.store.entries[key][6]
+        entry = node.replica.store.entries[key]
+        left = [lease for lease in best.leases if self._runs(lease[1])]
+        if left and entry[2:5] < max(left):
+            raise self.fail(f"the lease {entry[2:5]} is not the greatest, {max(left)}", node=node.index, key=key)
+        value = entry[6]
         if value is not None and value != best.value:
             raise self.fail(f"value {value!r} under the version of {best.value!r}", node=node.index, key=key)
 
@@ -205,6 +214,9 @@ class Bounded(Check):
             fresh = self.world.now - node.limited_at < 1 * SECOND or node.paused or node.service_ns
             if limit is not None and not fresh and replica.store.live > limit + 64:
                 raise self.fail(f"{replica.store.live} live values, the limit is {limit}", node=node.index)
+            most = replica.store.max_bytes
+            if most is not None and not fresh and replica.store.live > 64 and replica.store.bytes > most:
+                raise self.fail(f"{replica.store.bytes} bytes, the limit is {most}", node=node.index)
 
 
 class Quiet(Check):

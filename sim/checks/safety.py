@@ -92,7 +92,7 @@ class Accounted(Check):
                     continue
                 if any(w.version > covered.version and (w.removal or any(x[2] for x in w.leases)) for w in writes):
                     continue  # answered GONE for it, by somebody who knows of the removal
-                if any(clear > covered.version for clear, _, _ in world.oracle.clears):
+                if world.cleared(covered.version):
                     continue  # likewise
                 raise self.fail(
                     f"covers {text_of(covered.version)} but holds "

@@ -340,3 +340,42 @@ def two_returners(seed: int, nodes: int | None) -> Plan:
             "log_records": rng.choice((60, 2_000)),
         },
     )
+
+
+@scenario
+def born_apart(seed: int, nodes: int | None) -> Plan:
+    """A node is born into a partition and deletes what others wrote: to know nobody is no reason to forget."""
+    rng, count = rng_of("born-apart", seed), max(nodes or 3, 2)
+    lone = count - 1
+    ops = []
+    for number in range(20):
+        key, at = f"q{number}", rng.randrange(1_000)
+        ops += [
+            Op((2_000 + at) * 1_000, rng.randrange(lone), "put", key, f"older{number}"),
+            Op((3_200 + at) * 1_000, lone, "delete", key),
+        ]
+    return make(
+        "born-apart",
+        seed,
+        nodes=count,
+        calm_ms=14_000,
+        faults=[faults.cut(faults.between([lone], range(lone)), 0, 9_000 + rng.randrange(2_000), "one")],
+        ops=ops,
+        count=400,
+        tuning={"gc_hold_ms": 60_000, "dead_share": 0.5, "log_records": rng.choice((24, 60))},
+    )
+
+
+@scenario
+def rogue_clears(seed: int, nodes: int | None) -> Plan:
+    """A clock that is seconds ahead clears: what honest clocks do not believe yet takes nothing from them."""
+    rng, count = rng_of("rogue-clears", seed), max(nodes or 4, 3)
+    rogue = count - 1
+    at = rng.randrange(3_000, 8_000)
+    ops = [Op((at + 100 + rng.randrange(1_500)) * 1_000, rogue, "clear", "") for _ in range(3)]
+    wrong = [
+        Fault("rogue", at, at + 2_000, nodes=(rogue,), amount=rng.choice((2_600, 3_800, 30_000))),
+        faults.cut(faults.one(count, rng), 11_000, 13_500, "one"),
+    ]
+    work = {"writers": range(rogue), "count": 500, "keys": 40, "skew": 0.2}
+    return make("rogue-clears", seed, nodes=count, calm_ms=15_000, faults=wrong, ops=ops, **work)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from sim import faults, workload
 from sim.machines import Machine
 from sim.plan import Fault, Plan
 from sim.scenarios import scenario
-from sim.scenarios.making import SMALL_TUNING
+from sim.scenarios.making import SMALL_TUNING, rng_of
 
 __all__ = ["kitchen_sink"]
 
@@ -28,6 +28,9 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     regions = rng.choice((1, 1, 2))
     wan = rng.choice((10.0, 40.0, 120.0))
     machines = [_machine(rng, i, count, regions) for i in range(count)]
+    # A stream of its own: what is drawn later in the life of this file must not change what a seed meant before.
+    later = rng_of("kitchen-sink/later", seed)
+    machines = [replace(m, max_bytes=later.choice((None, None, None, None, 2_000, 8_000))) for m in machines]
     drawn: list[Fault] = []
     allowed = [kind for kind in _KINDS if rng.random() < 0.45] or ["partition"]
     if "partition" not in allowed and rng.random() < 0.7:
