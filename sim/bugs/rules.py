@@ -24,7 +24,7 @@ from sim.bugs import Patch, bug
 offer = LWWMap.offer
 
 
-@bug("away-across-collection")
+@bug("two-returners", "away-across-collection")
 def o3_off() -> list[Patch]:
     """O3: what is covered but not held is stored again instead of answered GONE."""
 
