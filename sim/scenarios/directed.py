@@ -319,10 +319,11 @@ def two_returners(seed: int, nodes: int | None) -> Plan:
         faults.cut(faults.between([late], (i for i in range(count) if i != late)), 6_000, 14_500, "one"),
     ]
     ops = []
-    for number in range(25):
+    for number in range(30):
         key, at = f"q{number}", rng.randrange(1_000)
+        if number % 3:  # the others are only removed, and come back to nothing
+            ops.append(Op((3_200 + at) * 1_000, early, "put", key, f"older{number}"))
         ops += [
-            Op((3_200 + at) * 1_000, early, "put", key, f"older{number}"),
             Op((4_600 + at) * 1_000, rng.randrange(count - 2), "put", key, f"newer{number}"),
             Op((6_300 + at) * 1_000, rng.randrange(count - 2), "delete", key),
         ]
@@ -337,7 +338,7 @@ def two_returners(seed: int, nodes: int | None) -> Plan:
         tuning={
             "gc_hold_ms": rng.choice((2_000, 60_000)),
             "dead_share": 0.5,
-            "log_records": rng.choice((60, 2_000)),
+            "log_records": rng.choice((24, 24, 2_000)),
         },
     )
 
