@@ -76,8 +76,39 @@ async def test_two_that_were_cut_apart_agree_and_nothing_deleted_returns(remote_
         assert (await node.ask("seen"))["backwards"] == [], "something removed was shown again while they healed"
 
 
-async def guard(node, seconds):
-    answer = await node.ask("guard", prefix="k", spread=_SPREAD, seconds=seconds)
+# Deletes are held for a second, and nobody who is away for two holds them longer.
+_FORGETFUL = {"min_dead_age_ms": 1_000, "max_frame_age_ms": 400, "gc_hold_ms": 2_000}
+
+
+async def test_a_delete_that_was_forgotten_during_the_cut_still_counts(remote_crew, network, nursery, figure):
+    """No returner is dangerous, however old: a holds no trace of its deletes when b brings the values back."""
+    a, b = await remote_crew.cluster("a", "b", tuning=_FORGETFUL)
+    await a.ask("fill", prefix="gone", count=_SPREAD)
+    await a.ask("fill", prefix="kept", count=_SPREAD)
+    await b.wait("until", 5, count=2 * _SPREAD)
+    for node in (a, b):
+        await node.ask("watch")
+    network.cut("b")
+    gone = [f"gone{number}" for number in range(_SPREAD)]
+    await a.ask("delete", keys=gone)
+    await b.ask("fill", prefix="new", count=_SPREAD)
+    await a.wait("until", 20, dead=0)
+    assert (await b.ask("state"))["len"] == 3 * _SPREAD, "b shows what it could not know to be deleted"
+    nursery.start_soon(guard, a, 3.0, "gone")
+    await trio.sleep(0.2)
+    network.heal("b")
+    took = await agreed(a, b, within=3)
+    figure(f"{len(gone)} deletes forgotten during the cut: digests equal {took:.2f} s after the heal, none came back")
+    await trio.sleep(3)
+    for node in (a, b):
+        assert (await node.ask("get", keys=gone))["values"] == {}
+        for prefix in ("kept", "new"):
+            assert len((await node.ask("numbers", prefix=prefix))["numbers"]) == _SPREAD
+    assert (await a.ask("seen"))["backwards"] == [], "something removed was shown again while they healed"
+
+
+async def guard(node, seconds, prefix="k"):
+    answer = await node.ask("guard", prefix=prefix, spread=_SPREAD, seconds=seconds)
     assert answer["rounds"] > 10
 
 

@@ -36,7 +36,7 @@ __all__ = ["main"]
 
 Order: TypeAlias = dict[str, Any]
 Cache: TypeAlias = Node[str, Any]
-_STEP = 256  # keys written between two looks at the network
+_STEP = 256
 _LOOK_S = 0.005
 
 
@@ -100,12 +100,12 @@ class _Worker:
 
     # ---- write ----------------------------------------------------------------------------------------------------
 
-    async def fill(self, prefix: str, count: int, start: int = 0, size: int = 0) -> Order:
-        """Write `prefix` + number for `count` numbers from `start`, as fast as it goes."""
+    async def fill(self, prefix: str, count: int, size: int = 0, step: int = _STEP) -> Order:
+        """Write `prefix` + number for `count` numbers as fast as it goes; the network gets a turn after each `step`."""
         filler, began = "x" * size, time.monotonic()
-        for number in range(start, start + count):
+        for number in range(count):
             self._cache[f"{prefix}{number}"] = f"{number}{filler}"
-            if number % _STEP == 0:
+            if number % step == 0:
                 await trio.lowlevel.checkpoint()
         return {"seconds": time.monotonic() - began}
 
@@ -212,15 +212,15 @@ class _Worker:
         """Wait for so many peers and all they have."""
         return {"ok": await self._cache.aready(seconds, min_peers=peers), "at": time.monotonic()}
 
-    async def until(self, seconds: float, count: int = 0, digest: str = "", peers: int = -1) -> Order:
-        """Wait for at least `count` keys, this digest, and exactly so many connected peers."""
+    async def until(self, seconds: float, count: int = 0, peers: int = -1, dead: int = -1) -> Order:
+        """Wait for at least `count` keys, exactly so many connected peers, and at most so many dead entries."""
         end = time.monotonic() + seconds
         while True:
             now = time.monotonic()
             reached = (
                 len(self._cache) >= count
-                and (not digest or f"{self._cache.digest():016x}" == digest)
                 and (peers < 0 or sum(peer.connected for peer in self._cache.peers) == peers)
+                and (dead < 0 or self._cache.stats()["dead"] <= dead)
             )
             if reached or now >= end:
                 return {"ok": reached, "at": now, "len": len(self._cache)}
