@@ -188,18 +188,20 @@ class LWWMap:
             return refused
         context = self.context
         held = self.store.entries.get(key)
+        removed = entry[VALUE] if entry[STATE] == DEAD and entry[VALUE].__class__ is tuple else None
         if held is not None and held[:2] == entry[:2]:  # O1
             merged = merge(held, entry)
             if merged is not held:
+                self._leave_dots(upto, removed, capped=False)
                 self._accept(merged)
                 self.replace(key, merged, held, reading, remote=True)
             return Verdict.MERGED
-        removed = entry[VALUE] if entry[STATE] == DEAD and entry[VALUE].__class__ is tuple else None
         covered = context.covers(stamp, origin)
         if held is not None and held[:2] > entry[:2]:  # O2
+            # Covered or not: where its slice brought what beat it, nothing has told of what it had removed.
+            if not self._leave_dots(upto, entry[:2], removed, capped=capped):
+                return Verdict.FULL
             if not covered:
-                if not self._leave_dots(upto, entry[:2], removed, capped=capped):
-                    return Verdict.FULL
                 if held[ORIGIN] == self.origin and entry[STATE] != DEAD:
                     self._lost(key, held, entry, remote=True)
                 self._accept(entry)
@@ -209,7 +211,7 @@ class LWWMap:
                 # What a clear covers is not answered: the mark travels by itself, and each clock judges it.
                 return Verdict.GONE if entry[:2] > context.clear_mark else Verdict.IGNORED
             if held is None:
-                return Verdict.IGNORED
+                return Verdict.IGNORED if self._leave_dots(upto, removed, capped=capped) else Verdict.FULL
         # What is held is covered by that: only what it replaces, or its writer removed, may need a dot.
         if not self._leave_dots(upto, held[:2] if held is not None else None, removed, capped=capped):
             return Verdict.FULL
