@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from crdtcache.core.clock import Clock, Guard
 from crdtcache.core.codec import Limits, decode
 from crdtcache.core.context import Context
 from crdtcache.core.entry import live_entry
+from crdtcache.core.gaps import Gaps
 from crdtcache.core.log import Log
 from crdtcache.core.messages import Context as ContextMessage
 from crdtcache.core.messages import Item, Pull, Row, Slice, TooOld
@@ -253,23 +255,26 @@ def test_a_log_that_was_trimmed_while_a_slice_was_due_is_answered_too_old() -> N
     world.calm()
 
 
-def test_nobody_is_asked_whose_pull_was_too_old_or_who_has_no_more() -> None:
+def test_whoever_could_not_tell_is_not_asked_again_and_what_nobody_has_is_not_missed() -> None:
     world = World("abc", tuning=replace(FAST, compare_ms=60_000))
-    world.link("a", "b")
     world.link("b", "c")
     world.run(60)
-    [link] = [link for link in world["c"]._links.values() if link.hello.name == "b"]
-    gaps = world["c"]._gaps
+    [link] = world["c"]._links.values()
+    gaps, frontier = Gaps(FAST, random.Random(0)), world["c"].map.context.frontier
     gaps.want(A, 50, 0)
-    frontier = world["c"].map.context.frontier
-    assert gaps.pulls(world.reading("c"), frontier, [link]) == []
-    link.rows[A] = 60
-    link.too_old[A] = 40
-    world.now_ms += FAST.context_ms
+    link.rows[A], link.too_old[A] = 60, 40
     assert gaps.pulls(world.reading("c"), frontier, [link]) == []
     link.too_old.clear()
     world.now_ms += FAST.context_ms
     assert gaps.pulls(world.reading("c"), frontier, [link]) == [(link, Pull(A, 0))]
+    world.now_ms += 2 * FAST.silent_ms
+    assert gaps.pulls(world.reading("c"), frontier, [link]) == []
+    world.now_ms += 10  # the answer was lost
+    assert gaps.pulls(world.reading("c"), frontier, [link]) == [(link, Pull(A, 0))]
+    gaps.dropped(link.number, 0)
+    assert gaps
+    assert gaps.pulls(world.reading("c"), frontier, []) == []
+    assert not gaps
 
 
 # ---- C4: rows -------------------------------------------------------------------------------------------------------
