@@ -24,6 +24,7 @@ class Link:
         "differ_ns",
         "heard_ns",
         "hello",
+        "incomplete",
         "number",
         "our_dial",
         "retry_ns",
@@ -49,5 +50,6 @@ class Link:
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this
+        self.incomplete = 0  # sessions in a row that were not complete
         self.roots = (0, 0)  # our digest and the peer's, as of its last context message
         self.differ_ns = now_ns  # since when these two have not changed

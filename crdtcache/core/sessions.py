@@ -145,8 +145,14 @@ class Sessions:
         self._counts["sessions"] += 1
         if not session.complete:
             self._counts["sessions_incomplete"] += 1
-            link.retry_ns = reading.mono_ns + self._held.tuning.busy_ms * _MS
+            # What is parked falls due within `reject_ms`, what is rejected may never: a member whose clock is wrong
+            # would have everybody send it their whole map again and again.
+            tuning = self._held.tuning
+            wait_ms = min(tuning.busy_ms << min(link.incomplete, 16), tuning.reject_ms)
+            link.incomplete += 1
+            link.retry_ns = reading.mono_ns + wait_ms * _MS
             return
+        link.incomplete = 0
         own = self._held.context
         limit = self._held.clock.limit(reading.wall_ms)
         for row in session.rows:
