@@ -25,13 +25,13 @@ async def test_a_peer_that_stands_still_costs_a_cursor(crew, given_up, figure):
 
     Given up or not: a link is closed when it was silent for 3 s (`Tuning.silent_ms`).
     """
-    seconds, rate, size = sized(6.0, 10.0) if given_up else 2.0, 1_000, 4_000
+    seconds, rate, size = sized(5.0, 10.0) if given_up else 2.0, 1_000, 4_000
     a, b, c = await crew.cluster("a", "b", "c")
     await c.ask("watch")
     await a.child.tell("pace", prefix="k", rate=rate, spread=500, size=size)
-    await trio.sleep(2)
+    await trio.sleep(1)
     await c.ask("seen")
-    await trio.sleep(sized(2, 5))
+    await trio.sleep(sized(1.5, 5))
     usual = (await c.ask("seen"))["took_ns"]
     before = await a.ask("state")
     b.freeze()
