@@ -8,8 +8,9 @@ plain imports here, would make every script of an application pay for its cache.
 
 TYPE_CHECKING = False  # type checkers know this name; `from typing import` it would cost milliseconds
 if TYPE_CHECKING:
-    from crdtcache.arguments import MISSING
+    from crdtcache.arguments import DEFAULT, MISSING
     from crdtcache.core.entry import Version
+    from crdtcache.core.replica import Peer
     from crdtcache.errors import (
         ConfigError,
         CrdtCacheError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         ValueTooLarge,
         WouldBlock,
     )
+    from crdtcache.events import Event, Subscription
     from crdtcache.node import Node
     from crdtcache.tuning import Tuning
     from crdtcache.values import Unknown, register
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT",
     "MISSING",
     "ConfigError",
     "CrdtCacheError",
     "EncodeError",
+    "Event",
     "JoinRefused",
     "KeyTypeError",
     "Node",
+    "Peer",
+    "Subscription",
     "Tuning",
     "Unknown",
     "ValueTooLarge",
@@ -43,13 +49,17 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "DEFAULT": "crdtcache.arguments",
     "MISSING": "crdtcache.arguments",
     "ConfigError": "crdtcache.errors",
     "CrdtCacheError": "crdtcache.errors",
     "EncodeError": "crdtcache.errors",
+    "Event": "crdtcache.events",
     "JoinRefused": "crdtcache.errors",
     "KeyTypeError": "crdtcache.errors",
     "Node": "crdtcache.node",
+    "Peer": "crdtcache.core.replica",
+    "Subscription": "crdtcache.events",
     "Tuning": "crdtcache.tuning",
     "Unknown": "crdtcache.values",
     "ValueTooLarge": "crdtcache.errors",

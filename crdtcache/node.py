@@ -294,7 +294,7 @@ class Node(LocalMap[K, V]):
 
     @property
     def regions(self) -> dict[str, Region]:
-        """The regions that are known: members, how many are connected, the greatest lag."""
+        """The regions that are known, the own one first: peers, how many of them are connected, the greatest lag."""
         return regions_of(self._settings.region, self.peers)
 
     def digest(self) -> int:

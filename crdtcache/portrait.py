@@ -14,9 +14,9 @@ __all__ = ["Region", "portrait", "regions_of", "summary"]
 
 
 class Region(NamedTuple):
-    """A region as this node sees it. `lag_ms`: of its connected member that is furthest behind, None if unknown."""
+    """The peers of one region; the node itself is none of them. `lag_ms`: the greatest of a connected one, or None."""
 
-    members: int
+    peers: int
     connected: int
     lag_ms: int | None
 
@@ -26,14 +26,12 @@ def _worst(peers: list[Peer]) -> int | None:
 
 
 def regions_of(own: str, peers: list[Peer]) -> dict[str, Region]:
-    """Every region that is known, the own one first; a node counts itself."""
+    """Every region that is known, the own one first."""
     names = dict.fromkeys([own, *sorted(peer.region for peer in peers)])
     regions = {}
     for name in names:
         there = [peer for peer in peers if peer.region == name]
-        here = name == own
-        connected = sum(peer.connected for peer in there)
-        regions[name] = Region(len(there) + here, connected + here, _worst(there))
+        regions[name] = Region(len(there), sum(peer.connected for peer in there), _worst(there))
     return regions
 
 

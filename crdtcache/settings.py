@@ -15,10 +15,11 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from crdtcache.arguments import Seconds, byte_count, milliseconds
 from crdtcache.errors import ConfigError
+from crdtcache.runtime.addresses import parse, parse_peers
 from crdtcache.tuning import Tuning
 
 __all__ = ["Peers", "Settings", "checked", "digest_seed"]
@@ -98,8 +99,8 @@ def checked(
             region=_name("region", region),
             zone=_name("zone", zone) if zone is not None else "",
             name=_name("name", name) if name is not None else f"{socket.gethostname()[:200]}-{secrets.token_hex(2)}",
-            listen=listen,
-            advertise=advertise or "",
+            listen=_listen(listen),
+            advertise=_advertise(advertise),
             secret=_secret(secret),
             insecure=insecure,
             maxsize=_maxsize(maxsize),
@@ -125,7 +126,20 @@ def _peers(peers: Peers) -> list[str] | Callable[[], Iterable[str]] | None:
         if not address.strip():
             # As an unset environment variable reads: the node would be alone, and nobody would notice.
             raise ConfigError("peers= holds an empty address; leave peers= out for a node on its own")
+    parse_peers(addresses)
     return [address.strip() for address in addresses]
+
+
+def _listen(listen: object) -> str | None:
+    if listen is not None and listen != "auto":
+        parse(listen, f"listen={listen!r}", lowest_port=0)
+    return cast("str | None", listen)
+
+
+def _advertise(advertise: str | None) -> str:
+    if advertise is not None and parse(advertise, "advertise=").wildcard:
+        raise ConfigError(f"advertise={advertise!r} is a place to listen, not one to call")
+    return advertise or ""
 
 
 def _maxsize(maxsize: object) -> int | None:

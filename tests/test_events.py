@@ -9,7 +9,7 @@ import pytest
 
 from crdtcache.arguments import MISSING
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Dial, LinkBroken, Note, PeerDown, PeerUp
+from crdtcache.core.outcome import Dial, LinkBroken, PeerDown, PeerUp
 from crdtcache.events import KINDS, Event
 from crdtcache.node import Node
 from tests.node_clock import FakeClock
@@ -233,7 +233,7 @@ def test_peers_come_and_go(node):
     got = []
     node.on("peer_up", "peer_down", prefix="ignored:", call=got.append)
     hello = Hello(1, 1, (), "c", 1, "web-2", "us", "", 7, 1, "", 0, False)
-    others = [Dial("1.2.3.4:5"), LinkBroken(1, "x"), Note("info", "text")]
+    others = [Dial("1.2.3.4:5"), LinkBroken(1, "x")]
     node._subscriptions.deliver([PeerUp(1, hello), *others, PeerDown(hello, "silent")])
     assert [(e.kind, e.peer, e.region, e.key, e.version, e.reason) for e in got] == [
         ("peer_up", "web-2", "us", None, None, ""),

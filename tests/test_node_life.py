@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 import time
@@ -71,6 +72,7 @@ def test_three_nodes_in_threads():
         ]
         assert sorted(peer.name for peer in first.peers) == ["three", "two"]
         assert first.regions["us"][:2] == (2, 2)
+        assert first.regions["default"] == (0, 0, None)
         assert first.status()["mode"] == "thread"
         assert repr(first).startswith("<Node one default/default running 2 peers 1 key")
     assert [node.running for node in nodes] == [False] * 3
@@ -238,8 +240,8 @@ def test_a_port_that_is_taken_starts_nothing():
         assert node["a"] == 1
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:x", "127.0.0.1:70000", "192.0.2.1:0", "no such host:1", ""])
-def test_bad_addresses_are_told_at_start(listen):
+@pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:1"])
+def test_addresses_that_are_not_this_hosts_are_told_at_start(listen):
     node = make(listen=listen)
     with pytest.raises(ConfigError):
         node.start()
@@ -462,9 +464,26 @@ def test_events_of_peers_are_told_in_the_nodes_thread():
         with make([address(one)], name="two", region="us") as two:
             assert two.wait_ready()
             until(lambda: len(seen) == 1)
+            assert one.peers[0].lag_ms is not None
         until(lambda: len(seen) == 2)
+        assert one.peers[0].lag_ms is None  # nobody knows what it has written since
+        assert one.regions["us"] == (1, 0, None)
+        assert one.status()["peers"][0]["lag_ms"] is None
     assert [event[:3] for event in seen] == [("peer_up", "two", "us"), ("peer_down", "two", "us")]
     assert all(thread is not threading.main_thread() for *_, thread in seen)
+
+
+def test_who_comes_and_goes_is_logged_once(caplog):
+    with caplog.at_level(logging.INFO, "crdtcache"), make(name="one") as one:
+        for _ in range(2):
+            with make([address(one)], name="two") as two:
+                assert two.wait_ready()
+            until(lambda: not one.peers[-1].connected)
+    told = [record.message for record in caplog.records if record.message.startswith("two (default)")]
+    assert [line.split(":")[0] for line in told] == [
+        "two (default) is connected",
+        "two (default) is not connected any more",
+    ] * 2
 
 
 def test_a_handler_that_fails_does_not_stop_replication():

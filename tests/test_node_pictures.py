@@ -46,7 +46,7 @@ def test_repr_and_status(clock):
     assert "hush" not in text
     assert (status["settings"]["secret"], status["state"], status["mode"]) == ("***", "new", None)
     assert (status["keys"], status["digest"]) == (1, f"{node.digest():016x}")
-    assert node.regions == {"eu": (1, 1, None)}
+    assert node.regions == {"eu": (0, 0, None)}
     assert node.peers == []
     assert json.loads(text) == status
 
@@ -62,6 +62,16 @@ def test_repr_and_status(clock):
         {"secret": ""},
         {"secret": 5},
         {"peers": [5]},
+        {"peers": "10.0.0.1:273800"},
+        {"peers": ["10.0.0.1", "http://10.0.0.2"]},
+        {"peers": ["0.0.0.0"]},
+        {"listen": "127.0.0.1:x"},
+        {"listen": "127.0.0.1:70000"},
+        {"listen": "no such host:1"},
+        {"listen": ""},
+        {"listen": 2738},
+        {"advertise": "10.0.0.1:x"},
+        {"advertise": "0.0.0.0"},
         {"maxsize": 0},
         {"maxsize": 1.5},
         {"max_bytes": "lots"},

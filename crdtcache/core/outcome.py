@@ -11,7 +11,7 @@ from typing import NamedTuple
 from crdtcache.core.entry import Entry, Key
 from crdtcache.core.messages import Hello
 
-__all__ = ["Change", "Dial", "Event", "LinkBroken", "Note", "PeerDown", "PeerUp"]
+__all__ = ["Change", "Dial", "Event", "LinkBroken", "PeerDown", "PeerUp"]
 
 
 class Change(NamedTuple):
@@ -55,11 +55,4 @@ class Dial(NamedTuple):
     address: str
 
 
-class Note(NamedTuple):
-    """A line for the log: `level` is "debug", "info" or "warning"."""
-
-    level: str
-    text: str
-
-
-Event = Change | PeerUp | PeerDown | LinkBroken | Dial | Note
+Event = Change | PeerUp | PeerDown | LinkBroken | Dial

@@ -42,7 +42,7 @@ from crdtcache.core.messages import (
     TooOld,
 )
 from crdtcache.core.outbox import Outbox
-from crdtcache.core.outcome import Dial, Event, LinkBroken, Note, PeerDown, PeerUp
+from crdtcache.core.outcome import Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
 from crdtcache.core.store import Store
@@ -57,7 +57,10 @@ _MOST_ROWS = 2_000
 
 
 class Peer(NamedTuple):
-    """A member as this replica sees it. `lag_ms`: how far what is accounted for of it lies behind its clock."""
+    """A member as this replica sees it. `lag_ms`: how far what is accounted for of it lies behind its clock.
+
+    It is None for a member that is not connected: what that one has written meanwhile nobody here can know.
+    """
 
     name: str
     region: str
@@ -246,8 +249,6 @@ class Replica:
         self._links[link] = fresh
         self._links_ns = 0
         self._outbox.tell(fresh, reading)
-        if member.down_ns == 0 or hello.origin not in self.map.context.frontier:
-            self._note("info", f"{hello.name} ({hello.region}) joined from {hello.advertise or 'no address'}")
         self._events.append(PeerUp(link, hello))
         return None
 
@@ -561,9 +562,6 @@ class Replica:
         self._events.append(LinkBroken(link.number, reason))
         self.disconnected(link.number, reading, reason)
 
-    def _note(self, level: str, text: str) -> None:
-        self._events.append(Note(level, text))
-
     def take_events(self) -> list[Event]:
         """What has happened since the last call, in order: changes first come, first served."""
         self.settle()
@@ -581,8 +579,8 @@ class Replica:
         peers = []
         for member in self.members.known.values():
             row, known = member.row, frontier.get(member.row.origin)
-            lag = None if known is None or not member.clock_ms else max(0, member.clock_ms - stamp_ms(known))
             up = member.link is not None
+            lag = max(0, member.clock_ms - stamp_ms(known)) if up and known is not None and member.clock_ms else None
             peers.append(Peer(row.name, row.region, row.zone, row.origin, row.generation, row.advertise, up, lag))
         return peers
 

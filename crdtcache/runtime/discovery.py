@@ -1,6 +1,6 @@
 """From text to addresses: whom to call, where to listen, and what to tell others about oneself.
 
-A seed is `host`, `host:port` or `[v6]:port`, and a name stands for all its A and AAAA records. Who is behind an
+A seed is an address in text (`addresses`), and a name stands for all its A and AAAA records. Who is behind an
 address is decided by the origin in its greeting, never by the address: so every node can be given one list
 with its own address in it, and 0.0.0.0 is never told to anybody.
 
@@ -21,76 +21,16 @@ from typing import NamedTuple, TypeAlias, TypeVar
 import trio
 
 from crdtcache.errors import ConfigError
+from crdtcache.runtime.addresses import ANY, DEFAULT_PORT, Address, parse, parse_peers
 
-__all__ = ["DEFAULT_PORT", "Address", "Listening", "SeedSource", "Seeds", "bind", "call", "callable_host", "parse"]
+__all__ = ["Listening", "SeedSource", "Seeds", "bind", "call", "callable_host"]
 
-DEFAULT_PORT = 2738  # "CRDT" on a phone pad
 SeedSource: TypeAlias = "str | Iterable[str] | Callable[[], Iterable[str]] | None"
 
 _RESOLVE_S = 5.0  # for one round of names; late answers are dropped
 _BACKLOG = 128
 _MOST_ADDRESSES = 10_000
-_ANY = "*"  # in `listen`: all addresses of both families
 _T = TypeVar("_T")
-
-
-class Address(NamedTuple):
-    """A host name or literal IP (without brackets) and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """The literal address, or None where `host` is a name."""
-        try:
-            return ipaddress.ip_address(self.host)
-        except ValueError:
-            return None
-
-    @property
-    def loopback(self) -> bool:
-        """Whether it stays in this machine. A name other than localhost is taken to leave it."""
-        ip = self.ip
-        if ip is None:
-            return self.host == "localhost" or self.host.endswith(".localhost")
-        return ip.is_loopback
-
-    @property
-    def wildcard(self) -> bool:
-        """Whether it stands for all addresses of this machine: a place to listen, not one to call."""
-        return self.host == _ANY or (self.ip is not None and self.ip.is_unspecified)
-
-
-def parse(text: object, what: str, *, lowest_port: int = 1) -> Address:
-    """The address in "host", "host:port", "[v6]:port" or "v6". `what` names the argument in errors.
-
-    Raises `ConfigError`, the caller's fault.
-    """
-    if not isinstance(text, str):
-        raise ConfigError(f"{what}: {text!r} is not an address; addresses are text such as 'host:{DEFAULT_PORT}'")
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, bracket, port = host[1:].partition("]")
-        if not bracket or (port and not port.startswith(":")) or ":" not in host:
-            raise ConfigError(f"{what}: {text!r} is not an address; IPv6 is written [2001:db8::1]:{DEFAULT_PORT}")
-        port = port[1:]
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-        if not port:
-            raise ConfigError(f"{what}: {text!r} has no port after the colon")
-    if not host or len(host) > 255 or any(c.isspace() or c in "/@,[]" for c in host):
-        raise ConfigError(f"{what}: {text!r} is not an address; write 'host', 'host:port' or '[v6]:port'")
-    if ":" in host and Address(host, 0).ip is None:
-        raise ConfigError(f"{what}: {host!r} is not an IPv6 address")
-    if not port:
-        return Address(host, DEFAULT_PORT)
-    if not (port.isascii() and port.isdigit() and len(port) <= 5 and lowest_port <= int(port) <= 65_535):
-        raise ConfigError(f"{what}: port {port[:20]!r} is not a number from {lowest_port} to 65535")
-    return Address(host, int(port))
 
 
 class Seeds:
@@ -105,7 +45,7 @@ class Seeds:
         if callable(source):
             self._ask = source
         elif source is not None:
-            self.given = _parse_all(source)
+            self.given = parse_peers(source)
         self._last: dict[str, list[str]] = {}
 
     def __bool__(self) -> bool:
@@ -169,7 +109,7 @@ async def _asked(
 ) -> list[Address] | None:
     with trio.move_on_after(_RESOLVE_S) as scope:
         try:
-            return await _in_thread(lambda: _parse_all(ask()), limiter)
+            return await _in_thread(lambda: parse_peers(ask()), limiter)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything; the background may not
             failures["peers()"] = f"{type(error).__name__}: {error}"
     if scope.cancelled_caught:
@@ -201,19 +141,6 @@ def _hosts(name: str) -> list[str]:
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
-def _parse_all(source: str | Iterable[str]) -> list[Address]:
-    texts: Iterable[object] = source.split(",") if isinstance(source, str) else source
-    seeds = []
-    for text in texts:
-        if isinstance(text, str) and not text.strip():
-            continue  # an empty variable, or a comma at the end
-        seed = parse(text, "peers")
-        if seed.wildcard:
-            raise ConfigError(f"peers: {text!r} is a place to listen, not one to call")
-        seeds.append(seed)
-    return list(dict.fromkeys(seeds))
-
-
 class Listening(NamedTuple):
     """What was bound. Closing the sockets is the caller's part."""
 
@@ -230,7 +157,7 @@ async def bind(listen: str, *, local: bool, guarded: bool) -> Listening:
     """
     what = f"listen={listen!r}"
     if listen == "auto":
-        hosts = ["127.0.0.1", "::1"] if local else [_ANY]
+        hosts = ["127.0.0.1", "::1"] if local else [ANY]
         wanted = Address(hosts[0], DEFAULT_PORT)
     else:
         wanted = parse(listen, what, lowest_port=0)
@@ -266,7 +193,7 @@ def _bind_all(hosts: list[str], port: int, taken: Address | None) -> Listening:
     try:
         for host in hosts:
             try:
-                opened.append(_bind_any(port) if host == _ANY else _bind_one(host, port))
+                opened.append(_bind_any(port) if host == ANY else _bind_one(host, port))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise

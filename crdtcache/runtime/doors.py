@@ -26,8 +26,9 @@ import trio
 from crdtcache.core.messages import Hello
 from crdtcache.core.replica import Replica
 from crdtcache.errors import ConfigError
+from crdtcache.runtime.addresses import Address, parse
 from crdtcache.runtime.clocks import TimeSource
-from crdtcache.runtime.discovery import Address, Listening, Seeds, SeedSource, bind, call, callable_host, parse
+from crdtcache.runtime.discovery import Listening, Seeds, SeedSource, bind, call, callable_host
 from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
 from crdtcache.runtime.link import Link, LinkLost, tune
 from crdtcache.tuning import Tuning

@@ -26,7 +26,7 @@ from contextlib import suppress
 import trio
 
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Change, Dial, Event, LinkBroken, Note, PeerDown, PeerUp
+from crdtcache.core.outcome import Change, Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.replica import Replica
 from crdtcache.runtime.clocks import TimeSource
 from crdtcache.runtime.discovery import SeedSource
@@ -38,7 +38,6 @@ __all__ = ["GOODBYE_S", "Driver"]
 
 GOODBYE_S = 0.5  # how long `stop` lets links send what was written before
 _TURN_NS = 5_000_000  # of merging before other tasks get their turn
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 
 _log = logging.getLogger("crdtcache")
 _log.addHandler(logging.NullHandler())
@@ -330,10 +329,8 @@ class Driver:
                     wire.end(event.reason)
             elif isinstance(event, Dial):
                 self._doors.call(event.address)
-            elif isinstance(event, Note):
-                _log.log(_LEVELS[event.level], "%s", event.text)
             elif isinstance(event, PeerUp):
-                _log.info("link to %s (%s) is up", event.hello.name, event.hello.region)
+                _log.info("%s (%s) is connected", event.hello.name, event.hello.region)
             elif isinstance(event, PeerDown):
                 _log.info("%s (%s) is not connected any more: %s", event.hello.name, event.hello.region, event.reason)
         if events:

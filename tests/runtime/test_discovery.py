@@ -12,7 +12,8 @@ import trio
 
 from crdtcache.errors import ConfigError
 from crdtcache.runtime import discovery
-from crdtcache.runtime.discovery import Address, Seeds, bind, call, callable_host, parse
+from crdtcache.runtime.addresses import Address, parse
+from crdtcache.runtime.discovery import Seeds, bind, call, callable_host
 
 
 def has_ipv6():

@@ -32,6 +32,7 @@ READING_ORDER = (
     "core.replica",
     # the only files that know a socket, a thread or a clock
     "runtime.clocks",
+    "runtime.addresses",
     "runtime.link",
     "runtime.handshake",
     "runtime.discovery",
@@ -59,13 +60,17 @@ READING_ORDER = (
 )
 
 PUBLIC_NAMES = (
+    "DEFAULT",
     "MISSING",
     "ConfigError",
     "CrdtCacheError",
     "EncodeError",
+    "Event",
     "JoinRefused",
     "KeyTypeError",
     "Node",
+    "Peer",
+    "Subscription",
     "Tuning",
     "Unknown",
     "ValueTooLarge",
