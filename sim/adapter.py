@@ -50,6 +50,9 @@ class Observer(Protocol):
     def changed(self, node: Node, change: Change) -> None:
         """An event of the replica."""
 
+    def took(self, node: Node, age: int) -> None:
+        """A frame was taken in, `age` ns older than the youngest that its link has brought."""
+
     def ended(self, node: Node) -> None:
         """The process is about to end."""
 
@@ -80,6 +83,7 @@ class Node:
         self._observer = observer
         self._rng = CoreRandom(luck, self.index, 0)
         self._links: dict[int, Connection] = {}
+        self._least: dict[int, int] = {}  # of each link: the least ns that a frame took
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._busy_until = 0
         self._alarm = 0
@@ -132,6 +136,7 @@ class Node:
         for connection in list(self._links.values()):
             self.network.close(connection, self, silent=power)
         self._links.clear()
+        self._least.clear()
         self._alarm, self._pump_due = 0, False
 
     def restart(self, *, power: bool = False) -> None:
@@ -236,8 +241,8 @@ class Node:
             replica.dial_failed(address, self.reading())
             self._after(replica)
 
-    def arrived(self, connection: Connection, frame: bytes) -> None:
-        """A frame."""
+    def arrived(self, connection: Connection, frame: bytes, sent: int) -> None:
+        """A frame, and the instant at which it was sent."""
         replica, number = self.replica, connection.number
         if replica is None or number not in self._links:
             return
@@ -246,6 +251,10 @@ class Node:
         self.engine.note(Code.RECEIVE, self.index, number, frame)
         replica.receive(number, frame, self.reading())
         self._after(replica)
+        took = self.engine.now - sent
+        least = self._least[number] = min(took, self._least.get(number, took))
+        if number in self._links:
+            self._observer.took(self, took - least)
 
     def writable(self, connection: Connection) -> None:
         """A link has room again."""

@@ -46,8 +46,8 @@ class Endpoint(Protocol):
     def greeted(self, connection: Connection, hello: Hello) -> None:
         """The other end's greeting."""
 
-    def arrived(self, connection: Connection, frame: bytes) -> None:
-        """A frame."""
+    def arrived(self, connection: Connection, frame: bytes, sent: int) -> None:
+        """A frame, and the instant at which it was sent."""
 
     def lost(self, connection: Connection, reason: str) -> None:
         """The connection is gone."""
@@ -74,7 +74,7 @@ class Pipe:
         self.last_at = 0  # when the last byte taken arrives
         self.flying = 0  # bytes that have not arrived
         self.full = False  # the writer waits for room
-        self.held: deque[tuple[int, object, int]] = deque()  # arrived during a cut
+        self.held: deque[tuple[int, Any, int]] = deque()  # arrived during a cut
 
 
 class Connection:
@@ -274,9 +274,9 @@ class Network:
         """Send one frame."""
         self.frames_sent += 1
         self.bytes_sent += len(frame) + 4
-        self._send(connection, connection.side(node), _FRAME, frame, len(frame) + 4)
+        self._send(connection, connection.side(node), _FRAME, (frame, self._engine.now), len(frame) + 4)
 
-    def _send(self, connection: Connection, side: int, kind: int, content: object, size: int) -> None:
+    def _send(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:
         pipe = connection.pipes[side]
         pair = _pair(pipe.source.index, pipe.target.index)
         start = max(self._engine.now, pipe.free_at)
@@ -302,7 +302,7 @@ class Network:
         tail = (luck >> 12 | 1 << 7) & -(luck >> 12 | 1 << 7)
         return base + extra + (spread * tail >> 4) + self._delays.get(_pair(source.index, target.index), 0)
 
-    def _arrive(self, connection: Connection, side: int, kind: int, content: object, size: int) -> None:
+    def _arrive(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:
         pipe = connection.pipes[side]
         if connection.hole:
             return
@@ -328,7 +328,7 @@ class Network:
             if not connection.hole:
                 self._hand_over(connection, side, kind, content, size)
 
-    def _hand_over(self, connection: Connection, side: int, kind: int, content: object, size: int) -> None:
+    def _hand_over(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:
         pipe = connection.pipes[side]
         target, other = pipe.target, 1 - side
         if not target.powered:
@@ -340,7 +340,7 @@ class Network:
             return
         pipe.flying -= size
         if kind == _FRAME:
-            target.post(target.arrived, connection, content)
+            target.post(target.arrived, connection, *content)
         elif kind == _GREETING:
             target.post(target.greeted, connection, content)
         else:

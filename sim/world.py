@@ -80,6 +80,7 @@ class World:
         self._on_write = _overriding(self.checks, Check.wrote)
         self._on_read = _overriding(self.checks, Check.read)
         self._on_change = _overriding(self.checks, Check.changed)
+        self._on_took = _overriding(self.checks, Check.took)
         self._on_sample = _overriding(self.checks, Check.sample)
 
     # ---- what others see of it --------------------------------------------------------------------------------
@@ -147,6 +148,11 @@ class World:
         self._count(f"event {change.kind}")
         for check in self._on_change:
             check.changed(node, change)
+
+    def took(self, node: Node, age: int) -> None:
+        """A frame."""
+        for check in self._on_took:
+            check.took(node, age)
 
     def ended(self, node: Node) -> None:
         """A process ends: its counters are kept."""

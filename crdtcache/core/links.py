@@ -19,6 +19,7 @@ class Link:
 
     __slots__ = (
         "age_ms",
+        "aged_ns",
         "control",
         "cursors",
         "differ_ns",
@@ -44,6 +45,7 @@ class Link:
         self.start_ns = self.heard_ns = self.sent_ns = now_ns
         self.told_ns = 0  # when a context message was last sent
         self.age_ms: int | None = None  # the least (our ms - its ms) of a frame seen on this link
+        self.aged_ns = now_ns  # when that was
         self.control: deque[bytes] = deque()
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard

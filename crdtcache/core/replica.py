@@ -308,8 +308,9 @@ class Replica:
         self._counts["messages_skipped"] += skipped
         source.heard_ns = reading.mono_ns
         age = reading.mono_ns // _MS - their_ms
-        if source.age_ms is None or age < source.age_ms:
-            source.age_ms = age
+        # Two monotonic clocks may differ by a thousandth: after weeks, the least of all would be out of reach.
+        if source.age_ms is None or age < source.age_ms + (reading.mono_ns - source.aged_ns) // (1_000 * _MS):
+            source.age_ms, source.aged_ns = age, reading.mono_ns
         elif age - source.age_ms > self.tuning.max_frame_age_ms:
             self._counts["frames_old"] += 1
             self._break(

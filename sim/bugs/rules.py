@@ -1,8 +1,8 @@
 """The bugs of design section 14 whose rule the core has by now, each one comparison or one statement.
 
 Not among them, because nothing that is promised breaks without the rule: O4's dead exception (a forgotten delete
-stored again is forgotten again), the frame age and the stall rule (each costs time, never a wrong answer, as long as
-the other rules hold).
+stored again is forgotten again) and the stall rule (it costs time, never a wrong answer, as long as the other rules
+hold). The frame age is judged by itself: nothing older may be taken in.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from crdtcache.core import outbox, replica, slices
 from crdtcache.core.clock import Clock, Guard, Reading
 from crdtcache.core.context import Context
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
+from crdtcache.core.links import Link
 from crdtcache.core.log import Log
 from crdtcache.core.lwwmap import LWWMap, Verdict
 from crdtcache.core.messages import Item, Row
@@ -230,6 +231,12 @@ def accepted_left_out() -> list[Patch]:
         return None
 
     return [Patch(Clock, "accept", broken)]
+
+
+@bug("stalled-link")
+def frame_age_off() -> list[Patch]:
+    """Links: a frame is taken in however old it is."""
+    return [Patch(Link, "age_ms", property(lambda _: None, lambda *_: None))]
 
 
 @bug("cache-pressure")

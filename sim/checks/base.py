@@ -96,6 +96,9 @@ class Check:
     def changed(self, node: Node, change: Change) -> None:
         """An event of a replica."""
 
+    def took(self, node: Node, age: int) -> None:
+        """A frame was taken in, `age` ns older than the youngest that its link has brought."""
+
     def sample(self) -> None:
         """Called all through the run."""
 

@@ -1,4 +1,4 @@
-"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10 and I13, checked while the run goes on."""
+"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10, I13 and the age of frames."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.base import Check
-from sim.engine import SECOND
+from sim.engine import MS, SECOND
 from sim.oracle import Write
 
-__all__ = ["SAFETY", "Accounted", "Expiry", "Monotonic", "NoResurrection", "NoThinAir", "Stamps"]
+__all__ = ["SAFETY", "Accounted", "Expiry", "FrameAge", "Monotonic", "NoResurrection", "NoThinAir", "Stamps"]
 
 
 class NoResurrection(Check):
@@ -247,7 +247,22 @@ class NoThinAir(Check):
                     raise self.fail(f"holds {entry[VALUE]!r} for {write.value!r}", node=node.index, key=key)
 
 
-SAFETY: tuple[type[Check], ...] = (NoResurrection, NoThinAir, Accounted, Stamps, Expiry, Monotonic)
+class FrameAge(Check):
+    """Design section 13: what a stalled link held back for longer than `max_frame_age` is not taken in.
+
+    `min_dead_age` counts on it. Monotonic clocks of two machines may differ by a thousandth.
+    """
+
+    name = "age"
+
+    def took(self, node: Node, age: int) -> None:
+        """Against the rule itself: the context answers for nearly all that an old frame could bring back."""
+        limit = self.world.plan.tuned().max_frame_age_ms
+        if age > limit * MS * 101 // 100 + MS:
+            raise self.fail(f"took in a frame {age // MS} ms old; the limit is {limit}", node=node.index)
+
+
+SAFETY: tuple[type[Check], ...] = (NoResurrection, NoThinAir, Accounted, Stamps, Expiry, Monotonic, FrameAge)
 
 
 def shown(replica: Replica) -> list[tuple[Key, Entry]]:

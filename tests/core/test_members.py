@@ -219,6 +219,16 @@ def test_a_frame_that_is_too_old_is_discarded_and_its_link_opened_anew() -> None
     assert world.get("b", "k") == 1
 
 
+def test_monotonic_clocks_may_differ_by_a_thousandth_for_as_long_as_they_like() -> None:
+    world = World("ab")
+    world.link_all()
+    for _ in range(400):
+        world.run(1_000, quantum_ms=90)
+        world._mono_ms["b"] += 1  # so a's frames look a millisecond older there, each second
+    assert 400 > FAST.max_frame_age_ms
+    assert world["b"].stats()["frames_old"] == world["b"].stats()["links_broken"] == 0
+
+
 def test_peers_say_how_far_behind_they_are() -> None:
     world = World("ab")
     world.link_all()

@@ -9,7 +9,7 @@ from crdtcache.core.entry import dead_entry, live_entry
 from crdtcache.core.outcome import Change
 from sim.checks.base import Check, Violation
 from sim.checks.ending import Bounded, Converges, Digests, NothingLost, Quiet
-from sim.checks.safety import Accounted, Expiry, Monotonic, NoResurrection, Stamps
+from sim.checks.safety import Accounted, Expiry, FrameAge, Monotonic, NoResurrection, Stamps
 from sim.engine import MS
 from sim.oracle import Oracle, Write
 from sim.plan import Op
@@ -50,6 +50,12 @@ def forge(world: World, node: int, key: str, entry) -> None:
 
 def check(world: World, kind: type[Check]) -> Check:
     return next(c for c in world.checks if type(c) is kind)
+
+
+def test_frames_that_are_too_old(world):
+    limit = world.plan.tuned().max_frame_age_ms
+    check(world, FrameAge).took(world.nodes[0], limit * MS)
+    expect("age", check(world, FrameAge).took, world.nodes[0], 2 * limit * MS)
 
 
 def test_resurrection(world):
