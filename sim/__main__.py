@@ -79,11 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--key", required=True)
     sub.add_argument("--node", type=int, required=True)
     sub.add_argument("--at", type=float, required=True, metavar="SECONDS")
-    sub = command("canaries", "planted bugs: seeds until each is found", _canaries)
+    sub = command("canaries", "planted bugs: seeds until each is found, what finds it, how small it becomes", _canaries)
     sub.add_argument("names", nargs="*")
-    sub.add_argument("--seeds", type=int, default=300)
+    sub.add_argument("--seeds", type=int, default=300, help="in each range")
+    sub.add_argument("--ranges", type=int, default=5, help="of seeds, each beginning 10,000 after the one before")
     sub.add_argument("--first", type=int, default=0)
-    sub.add_argument("--shrink", action="store_true", help="shrink what was found")
+    sub.add_argument("--no-shrink", action="store_true", help="leave what was found as it is")
     sub.add_argument("--list", action="store_true")
     sub = command("doctor", "whether the same seed gives the same run in another process", _doctor)
     sub.add_argument("name", nargs="?", default="kitchen-sink")
@@ -250,14 +251,23 @@ def _canaries(options: argparse.Namespace) -> int:
     unknown = [name for name in options.names if name not in bugs.BUGS]
     if unknown:
         raise PlanError(f"no planted bug {unknown[0]!r}; there are {', '.join(bugs.BUGS)}")
+    if options.list:
+        for name in options.names or bugs.BUGS:
+            _say(f"{name:34} {bugs.BUGS[name].sentence}")
+        return 0
+    firsts = range(options.first, options.first + 10_000 * options.ranges, 10_000)
+    _say(f"{'bug':34} {'seeds until found':24} {'by':10} {'items':20} in")
     missed = 0
     for name in options.names or bugs.BUGS:
-        if options.list:
-            _say(f"{name:28} {bugs.BUGS[name].sentence}")
-            continue
-        found = bugs.hunt(name, first=options.first, seeds=options.seeds, small=options.shrink)
-        missed += found is None
-        _say(f"{name:28} {found if found is not None else f'NOT FOUND in {options.seeds} seeds'}")
+        hunts = [bugs.hunt(name, first=at, seeds=options.seeds, small=not options.no_shrink) for at in firsts]
+        found = [hunt for hunt in hunts if hunt is not None]
+        missed += len(hunts) - len(found)
+        seeds = " ".join(f"{hunt.runs:3}" if hunt is not None else "  -" for hunt in hunts)
+        items = " ".join(f"{hunt.items:3}" if hunt.items else "  ." for hunt in found)
+        invariants = ", ".join(sorted({hunt.invariant for hunt in found}))
+        scenarios = ", ".join(sorted({hunt.scenario for hunt in found}))
+        _say(f"{name:34} {seeds:24} {invariants:10} {items:20} {scenarios}".rstrip())
+    _say(f"{missed} times a bug was not found in {options.seeds} seeds" if missed else "each was found each time")
     return 1 if missed else 0
 
 

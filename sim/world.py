@@ -176,10 +176,16 @@ class World:
         engine.at(_SAMPLE, Rank.SAMPLE, self._sample)
         engine.at(1 * SECOND, Rank.SAMPLE, self._mark)
 
-    def play(self, progress: Callable[[int], None] | None = None) -> int | None:
-        """The whole run; raises the `Violation`, if there is one. Returns ms from the calm to convergence."""
+    def play(self, progress: Callable[[int], None] | None = None, until_ms: int | None = None) -> int | None:
+        """The run; raises the `Violation`, if there is one. Returns ms from the calm to convergence.
+
+        With `until_ms` it ends at that time, and with None, wherever it is.
+        """
         self.prepare()
         engine, plan = self.engine, self.plan
+        if until_ms is not None:
+            engine.run(until_ms * MS)
+            return None
         step = plan.calm_ms * MS // 20 or MS
         for part in range(1, 21):
             engine.run(min(part * step, plan.calm_ms * MS))
@@ -278,16 +284,20 @@ class World:
 
 
 def run(
-    plan: Plan, checks: Sequence[type[Check]] = (*SAFETY, *ENDING), *, progress: Callable[[int], None] | None = None
+    plan: Plan,
+    checks: Sequence[type[Check]] = (*SAFETY, *ENDING),
+    *,
+    progress: Callable[[int], None] | None = None,
+    until_ms: int | None = None,
 ) -> Result:
-    """Run a plan. A violation is returned, not raised; an exception out of the core is one too."""
+    """Run a plan, whole or `until_ms`. A violation is returned, not raised; an exception of the core is one too."""
     world = World(plan, checks)
     began = perf_counter()
     collecting = gc.isenabled()
     gc.disable()  # a world makes few cycles and is thrown away whole
     violation, took = None, None
     try:
-        took = world.play(progress)
+        took = world.play(progress, until_ms)
     except Violation as found:
         violation = found
     except Exception as error:  # noqa: BLE001 whatever the core raises is a finding, with its plan

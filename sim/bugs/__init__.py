@@ -68,7 +68,7 @@ def planted(name: str) -> Iterator[None]:
 
 
 class Found(NamedTuple):
-    """Where a planted bug was found: after how many runs, by what, and how small it became (0: not shrunk)."""
+    """Where a planted bug was found: the how-manieth run it was, by what, and how small it became (0: not shrunk)."""
 
     scenario: str
     seed: int

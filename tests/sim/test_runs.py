@@ -85,7 +85,7 @@ def test_a_planted_bug_is_found_shrunk_and_gone_again():
         result = run(find("lost-middle").draw(seed, None))
         small = shrink(result, runs=150, seconds=20)
         assert small.result.violation.invariant == result.violation.invariant
-        assert small.plan.size() <= 20 < result.plan.size()
+        assert small.plan.size() <= 10 < result.plan.size()
         assert run(small.plan).trace == small.result.trace
     assert run(small.plan.but()).violation is None
 
