@@ -1,8 +1,8 @@
 """Looking up: what a node shows of its replica's memory, and the one lock around it.
 
-A hit of `get` is one subscript of the young generation (`core.store`) and takes no lock; only what expires, is
-packed, or is not there goes further. `get`, `in`, `len` and iteration show values that are in memory; `ttl`,
-`expires_at` and `version` answer for every visible entry, also one whose value this node has evicted.
+A hit of `get` is an `in` and a subscript of a plain dict (`core.store`, its young generation) and takes no lock; only
+what expires, is packed, or is not there goes further. `get`, `in`, `len` and iteration show values that are in
+memory; `ttl`, `expires_at` and `version` answer for every visible entry, also one whose value this node has evicted.
 
 Decision: types of keys are checked on a write and on a miss, not on a hit: `True` may find the key 1, and the
 hit stays at dict speed. `==` is identity, not content: a node belongs into sets and weak references, and
@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
 from crdtcache.arguments import MISSING
-from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
+from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
 from crdtcache.core.outcome import Dial
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.core.replica import Replica
-from crdtcache.core.store import ABSENT, LATER
+from crdtcache.core.store import ABSENT
 from crdtcache.core.writing import LARGE
 from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
@@ -61,9 +61,8 @@ class Lookup(Mapping[K, V]):
         "__weakref__",
         "_clock",
         "_driver",
-        "_entry_of",
+        "_guarded",
         "_hits",
-        "_hot",
         "_inline",
         "_listening",
         "_lock",
@@ -78,6 +77,7 @@ class Lookup(Mapping[K, V]):
         "_wall_ms",
         "_write",
         "_writes",
+        "_young",
     )
 
     def __init__(self, replica: Replica, clock: TimeSource, *, ttl_ms: int, max_value_bytes: int) -> None:
@@ -85,9 +85,8 @@ class Lookup(Mapping[K, V]):
         self._clock: Final = clock
         self._lock: Final = threading.Lock()
         self._driver: Wakeable | None = None
-        self._hot: Final = replica.store.hot
-        self._hot.missing = self._promote
-        self._entry_of: Final = replica.store.entries.get
+        self._young: Final[dict[Any, object]] = cast("dict[Any, object]", replica.store.direct.young)
+        self._guarded: Final[dict[Any, Entry]] = cast("dict[Any, Entry]", replica.store.guarded.young)
         self._write: Final = replica.write
         self._origin: Final = replica.origin
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
@@ -109,38 +108,59 @@ class Lookup(Mapping[K, V]):
 
         Containers come back as a fresh copy each time. Raises `KeyTypeError` for what cannot be a key.
         """
-        value = self._hot[key]  # type: ignore[index]
-        if value is LATER or value is ABSENT:
-            return self._attend(key, value, default)
+        young = self._young
+        if key in young:
+            self._hits += 1
+            try:
+                return young[key]
+            except KeyError:  # taken out since the line above
+                self._hits -= 1
+        shown = self._guarded.get(key)
+        if shown is not None:
+            expires = shown[EXPIRES]
+            if not expires or self._wall_ms() < expires:
+                value: object = shown[VALUE]
+                if value.__class__ is not Packed:
+                    self._hits += 1
+                    return value
+        return self._attend(key, default)
+
+    def __getitem__(self, key: K) -> V:
+        young = self._young
+        if key in young:
+            self._hits += 1
+            try:
+                return young[key]  # type: ignore[return-value]
+            except KeyError:
+                self._hits -= 1
+        value = self._attend(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value  # type: ignore[return-value]
+
+    def _attend(self, key: K, default: object) -> object:
+        """What a hit of the fast path leaves: packed, expired, in the old generation, or absent."""
+        shown: object = self._guarded.get(key, ABSENT)
+        if shown is ABSENT:
+            with self._lock:
+                shown = self._replica.store.promote(cast("Key", key))
+            if shown is ABSENT:
+                self._check_key(key)
+        value = self._value(shown)
+        if value is MISSING:
+            self._misses += 1
+            return default
         self._hits += 1
         return value
 
-    def __getitem__(self, key: K) -> V:
-        value = self._hot[key]  # type: ignore[index]
-        if value is LATER or value is ABSENT:
-            value = self._attend(key, value, MISSING)
-            if value is MISSING:
-                raise KeyError(key)
-            return value  # type: ignore[return-value]
-        self._hits += 1
-        return value  # type: ignore[return-value]
-
-    def _attend(self, key: K, mark: object, default: object) -> object:
-        """What a hit of the fast path leaves: absent, expiring, or packed."""
-        found = self._entry_of(cast("Key", key)) if mark is LATER else None
-        if found is not None and found[STATE] == LIVE:
-            expires = found[EXPIRES]
-            if not expires or self._wall_ms() < expires:
-                value: object = found[VALUE]
-                if value.__class__ is Packed:
-                    value = self._open(value)
-                if value is not MISSING:
-                    self._hits += 1
-                    return value
-        elif mark is ABSENT:
-            self._check_key(key)
-        self._misses += 1
-        return default
+    def _value(self, shown: object) -> object:
+        """A reader's copy of the value that `shown` stands for, MISSING where it has expired or there is none."""
+        if shown is ABSENT:
+            return MISSING
+        if shown.__class__ is tuple:
+            entry = cast("Entry", shown)
+            return MISSING if 0 < entry[EXPIRES] <= self._wall_ms() else self._open(entry[VALUE])
+        return shown
 
     def _open(self, value: object) -> object:
         """A reader's copy of a stored value; MISSING, and one warning per node, where it cannot be read."""
@@ -154,10 +174,6 @@ class Lookup(Mapping[K, V]):
             self._unreadable += 1
             return MISSING
 
-    def _promote(self, key: Key) -> object:
-        with self._lock:
-            return self._replica.store.promote(key)
-
     @overload
     def peek(self, key: K) -> V | None: ...
     @overload
@@ -169,32 +185,23 @@ class Lookup(Mapping[K, V]):
 
     def _look(self, key: object) -> object:
         """What `get` would return, or MISSING, without the promotion that a use is."""
-        value = self._hot.get(cast("Key", key), ABSENT)
-        if value is not LATER and value is not ABSENT:
-            return value
-        entry = self._closer(key, value)
-        return self._open(entry[VALUE]) if entry is not None else MISSING
+        return self._value(self._shown(key))
 
-    def _closer(self, key: object, mark: object) -> Entry | None:
-        """The entry behind a mark of the young generation, if its value is here and has not expired."""
-        if mark is ABSENT:  # perhaps in the old generation
-            entry = self._visible(key, shown=True)
-        else:
-            entry = self._entry_of(cast("Key", key))
-            if entry is not None and 0 < entry[EXPIRES] <= self._wall_ms():
-                return None
-        return entry if entry is not None and entry[STATE] == LIVE else None
+    def _shown(self, key: object) -> object:
+        """What the generations show of `key` (`Store.shown`); its type is checked where that is nothing."""
+        shown = self._young.get(key, ABSENT)
+        if shown is ABSENT:
+            with self._lock:
+                shown = self._replica.store.shown(cast("Key", key))
+            if shown is ABSENT:
+                self._check_key(key)
+        return shown
 
-    def _visible(self, key: object, *, shown: bool = False) -> Entry | None:
-        """The visible entry of `key`; its type is checked where there is none.
-
-        `shown`: only what `get` returns, not what has been hidden (expired by a clock that was set back since).
-        """
+    def _visible(self, key: object) -> Entry | None:
+        """The visible entry of `key`; its type is checked where there is none."""
         reading = self._clock.reading()
         with self._lock:
             entry = self._replica.entry(cast("Key", key), reading)
-            if shown and entry is not None and not self._replica.store.is_shown(cast("Key", key)):
-                return None
         if entry is None:
             self._check_key(key)
         return entry
@@ -205,8 +212,11 @@ class Lookup(Mapping[K, V]):
         return {key: value for key, value in found.items() if value is not MISSING}
 
     def __contains__(self, key: object) -> bool:
-        value = self._hot.get(cast("Key", key), ABSENT)
-        return (value is not LATER and value is not ABSENT) or self._closer(key, value) is not None
+        shown = self._shown(key)
+        if shown.__class__ is tuple:
+            expires = cast("Entry", shown)[EXPIRES]
+            return not expires or self._wall_ms() < expires
+        return shown is not ABSENT
 
     def __len__(self) -> int:
         self._keep_house()

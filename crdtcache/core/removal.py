@@ -17,6 +17,7 @@ from crdtcache.core.clock import Reading
 from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Key
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.outcome import Change
+from crdtcache.core.store import ABSENT
 
 __all__ = ["clear_step", "collect", "expire", "make_room"]
 
@@ -54,8 +55,8 @@ def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
             if held.listening and entry[STATE] != DEAD:
                 held.changes.append(Change("deleted", key, entry, None, mark[1] != held.origin))
             held.replace(key, None, entry, reading, remote=False, silent=True)
-        elif entry[STATE] == LIVE and not held.store.is_shown(key) and not 0 < entry[EXPIRES] <= reading.wall_ms:
-            held.store.show(key)
+        elif entry[STATE] == LIVE and not 0 < entry[EXPIRES] <= reading.wall_ms and held.store.shown(key) is ABSENT:
+            held.store.show(key, entry)
     del held.clearing[-count:]  # last: a step that an exception ended is taken again
 
 

@@ -1,31 +1,29 @@
 """A bounded map of entries: recency, expiry, bytes; live, ghost, dead.
 
-`entries` is the truth. Beside it stand two generations of `key -> value` for the live ones: a lookup is one
-C-level subscript of the young generation (`hot`), and only a miss there runs Python. A key found in the old
-generation moves to the young one; what is evicted is the head of the old one; when that is empty the young
-one becomes old. Together they hold exactly the live keys.
+`entries` is the truth. Beside it stand the generations (`Aging`): the live keys again, each with what a lookup
+needs of it, so that a lookup is one `in` and one subscript of a plain dict, at C speed. `direct` shows scalars
+that `get` may return as they are; `guarded` shows the entries of the others, which expire or are packed.
 
 Decision: two generations instead of a linked list or `move_to_end`: LRU's hit ratio to within 0.02 points
-on Zipf traces at a third of the cost of a hit, and no lock on it (figures: README, Benchmarks). `hot` holds
-a scalar that `get` may return as it is, or the one mark LATER where `get` must look at the entry: it expires,
-or its value is packed. A mark instead of the entry itself, because a hit then need not touch the value to know
-what it is: that touch was a fifth of the hit.
+on Zipf traces at a third of the cost of a hit, and no lock on it (figures: README, Benchmarks). Decision: a dict
+for each kind instead of a mark in one, because to tell them apart costs a hit a tenth, and a dict of
+scalars is nothing that the cyclic collector has to walk over.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from typing import Final, cast
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar, cast
 
-from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key, Packed, Value
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STAMP, STATE, VALUE, Entry, Key, Packed, Value
 
-__all__ = ["ABSENT", "INDEX_BYTES", "LATER", "Hot", "Store", "Wheel", "weight"]
+S = TypeVar("S")
 
-LATER: Final = object()
-"""What `hot` holds where a lookup must look at the entry: it expires, or its value is packed."""
+__all__ = ["ABSENT", "INDEX_BYTES", "Aging", "Store", "Wheel", "weight"]
+
 ABSENT: Final = object()
-"""What a lookup in `hot` gives where no value is in memory."""
+"""What is shown for a key whose value is not in memory."""
 
 INDEX_BYTES = 250
 """What one entry costs beside its key and value: measured by `tests/bench`, goal M1."""
@@ -43,14 +41,56 @@ def weight(value: Value | Key) -> int:
     return 32
 
 
-class Hot(dict[Key, object]):
-    """The young generation; a missing key is asked of `missing`, which `Node` replaces by a locked one."""
+class Aging(Generic[S]):
+    """Two generations of `key -> what a lookup needs`. A lookup finds the young; what it finds in the old moves over.
 
-    __slots__ = ("missing",)
-    missing: Callable[[Key], object]
+    The same two dicts for ever: readers without a lock, and the write path, hold on to them. A key is in the
+    young one before it leaves the old one, so that such a reader finds it in one of them.
+    """
 
-    def __missing__(self, key: Key) -> object:
-        return self.missing(key)
+    __slots__ = ("_order", "_turned", "old", "young")
+
+    def __init__(self) -> None:
+        self.young: dict[Key, S] = {}
+        self.old: dict[Key, S] = {}
+        self._order: list[Key] = []  # the old generation as it was made, oldest last
+        self._turned = 0  # how many that were
+
+    def show(self, key: Key, shown: S) -> None:
+        """Put `key` into the young generation."""
+        self.young[key] = shown
+        if self.old:
+            self.old.pop(key, None)
+
+    def hide(self, key: Key) -> bool:
+        """Take `key` out; whether it was there."""
+        young = self.young.pop(key, ABSENT) is not ABSENT
+        return self.old.pop(key, ABSENT) is not ABSENT or young
+
+    def clear(self) -> None:
+        """Take every key out."""
+        self.young.clear()
+        self.old.clear()
+
+    def turn(self) -> None:
+        """The young generation becomes the old one, which is empty."""
+        self.old.update(self.young)
+        self.young.clear()
+        # A copy, because evicting by `next(iter(dict))` walks over every deleted slot before it.
+        self._order = [*self.old]
+        self._order.reverse()
+        self._turned = len(self._order)
+
+    def place(self) -> float:
+        """Where the oldest key stands in its generation, of 0 to 1; 1 where there is none."""
+        return (self._turned - len(self.old) + 0.5) / self._turned if self.old else 1.0
+
+    def oldest(self) -> Key:
+        """The key of the old generation, which is not empty, that came first into it when it was young."""
+        order = self._order
+        while order[-1] not in self.old:
+            order.pop()
+        return order[-1]
 
 
 class Wheel:
@@ -137,14 +177,12 @@ class Store:
     (None: no bound), `max_bytes` values and index.
     """
 
-    __slots__ = ("_order", "bytes", "entries", "expiring", "hot", "max_bytes", "maxsize", "old")
+    __slots__ = ("bytes", "direct", "entries", "expiring", "guarded", "max_bytes", "maxsize")
 
     def __init__(self, maxsize: int | None, max_bytes: int | None) -> None:
         self.entries: dict[Key, Entry] = {}
-        self.hot = Hot()
-        self.hot.missing = self.promote
-        self.old: dict[Key, object] = {}
-        self._order: list[Key] | None = None  # the old generation, oldest last, while evicting from it
+        self.direct: Aging[object] = Aging()
+        self.guarded: Aging[Entry] = Aging()
         self.bytes = 0
         self.maxsize = maxsize
         self.max_bytes = max_bytes
@@ -153,70 +191,73 @@ class Store:
     @property
     def live(self) -> int:
         """Live values, the expired but not yet swept among them."""
-        return len(self.hot) + len(self.old)
+        direct, guarded = self.direct, self.guarded
+        return len(direct.young) + len(direct.old) + len(guarded.young) + len(guarded.old)
 
     def keys(self) -> list[Key]:
         """The live keys, a snapshot."""
-        return [*self.old, *self.hot]
+        return [*self.direct.old, *self.guarded.old, *self.direct.young, *self.guarded.young]
+
+    def shown(self, key: Key) -> object:
+        """What a lookup needs of `key`: its value, its entry where that expires or is packed, or ABSENT."""
+        direct, guarded = self.direct, self.guarded
+        generations: tuple[Mapping[Key, object], ...] = (direct.young, guarded.young, direct.old, guarded.old)
+        for generation in generations:
+            if key in generation:
+                return generation[key]
+        return ABSENT
 
     def promote(self, key: Key) -> object:
-        """Move `key` to the young generation; what `hot` then holds, or ABSENT."""
-        found = self.hot.get(key, ABSENT)
-        if key in self.old:
-            # Into the young one first: a reader without the lock must find it in one of the two.
-            found = self.hot[key] = self.old[key]
-            del self.old[key]
-        return found
+        """Move `key` to the young generation: it was used. What is shown for it."""
+        shown = self.shown(key)
+        if shown.__class__ is tuple:
+            self.guarded.show(key, cast("Entry", shown))
+        elif shown is not ABSENT:
+            self.direct.show(key, shown)
+        return shown
+
+    def show(self, key: Key, entry: Entry) -> None:
+        """Put a live entry into the young generation of its kind."""
+        value = entry[VALUE]
+        if entry[EXPIRES] or value.__class__ is Packed:
+            self.guarded.show(key, entry)
+            self.direct.hide(key)
+        else:
+            self.direct.show(key, value)
+            self.guarded.hide(key)
+
+    def hide(self, key: Key) -> bool:
+        """Take a key out of the generations; its entry stays: expired, until D2 lets it die, or evicted."""
+        direct = self.direct.hide(key)
+        return self.guarded.hide(key) or direct
+
+    def hide_all(self) -> None:
+        """Take every key out of the generations (a clear: what survives it is shown again)."""
+        self.direct.clear()
+        self.guarded.clear()
 
     def replace(self, key: Key, entry: Entry | None, old: Entry | None) -> None:
         """Put `entry` (None: forget the key) in the place of `old`, which is what the map holds."""
-        hot = self.hot
         if entry is None:
             if old is None:
                 return
             cost = INDEX_BYTES + weight(key) + weight(old[VALUE])
             del self.entries[key]
             self.bytes -= cost
-            hot.pop(key, None)
-            self.old.pop(key, None)
+            self.hide(key)
             return
         value = entry[VALUE]
         # First what may fail (a stack that is full): entries and bytes change together or not at all.
         cost = weight(value) - weight(old[VALUE]) if old is not None else INDEX_BYTES + weight(key) + weight(value)
         self.entries[key] = entry
         self.bytes += cost
-        expires = entry[EXPIRES]
         if entry[STATE] == LIVE:
-            hot[key] = LATER if expires or value.__class__ is Packed else value
-            if self.old:
-                self.old.pop(key, None)
+            self.show(key, entry)
         elif old is not None and old[STATE] == LIVE:
-            hot.pop(key, None)
-            self.old.pop(key, None)
+            self.hide(key)
+        expires = entry[EXPIRES]
         if expires and entry[STATE] != DEAD:
             self.expiring.add(key, expires, old[EXPIRES] if old is not None and old[STATE] != DEAD else 0)
-
-    def hide(self, key: Key) -> bool:
-        """Take an expired key out of the generations; its entry stays until D2 lets it die."""
-        young = self.hot.pop(key, ABSENT) is not ABSENT
-        return self.old.pop(key, ABSENT) is not ABSENT or young
-
-    def hide_all(self) -> None:
-        """Take every key out of the generations (a clear: what survives it is shown again)."""
-        self.hot.clear()
-        self.old.clear()
-        self._order = None
-
-    def show(self, key: Key) -> None:
-        """Put a live entry that was hidden back into the young generation."""
-        entry = self.entries[key]
-        value = entry[VALUE]
-        self.old.pop(key, None)
-        self.hot[key] = LATER if entry[EXPIRES] or value.__class__ is Packed else value
-
-    def is_shown(self, key: Key) -> bool:
-        """Whether the key is in one of the generations."""
-        return key in self.hot or key in self.old
 
     def over(self) -> bool:
         """Whether a live value should be evicted."""
@@ -225,28 +266,25 @@ class Store:
         return self.max_bytes is not None and self.bytes > self.max_bytes and self.live > 0
 
     def oldest(self) -> Key:
-        """The live key that was used least recently (to within a generation); there is one."""
-        while True:
-            order = self._order
-            while order:
-                key = order[-1]
-                if key in self.old:
-                    return key
-                order.pop()
-            if not self.old:
-                self.old.update(self.hot)  # the same two dicts for ever: writers hold on to them
-                self.hot.clear()
-            # A copy, because evicting by `next(iter(dict))` walks over every deleted slot before it.
-            self._order = [*self.old]
-            self._order.reverse()
+        """The live key that was used least recently (to within a generation); there is one.
+
+        Both kinds grow old together: first goes what stands further ahead in the old generation of its kind.
+        """
+        direct, guarded = self.direct, self.guarded
+        if not direct.old and not guarded.old:
+            direct.turn()
+            guarded.turn()
+        ahead = direct.place() - guarded.place()
+        if not ahead:
+            ahead = self.entries[direct.oldest()][STAMP] - self.entries[guarded.oldest()][STAMP]
+        return (guarded if ahead > 0 else direct).oldest()
 
     def check(self) -> None:
         """AssertionError unless sums and generations agree with the entries."""
         sums = sum([INDEX_BYTES + weight(key) + weight(entry[VALUE]) for key, entry in self.entries.items()])
         assert self.bytes == sums, f"byte accounting: {self.bytes} counted, {sums} held"
-        assert not self.hot.keys() & self.old.keys(), "a key in both generations"
+        assert len(set(self.keys())) == self.live, "a key in two generations"
         for key in self.keys():
             entry = self.entries[key]
             assert entry[STATE] == LIVE, f"{key!r} is shown in state {entry[STATE]}"
-            shown = self.hot.get(key, self.old.get(key))
-            assert shown is (LATER if entry[EXPIRES] or entry[VALUE].__class__ is Packed else entry[VALUE])
+            assert self.shown(key) is (entry if entry[EXPIRES] or entry[VALUE].__class__ is Packed else entry[VALUE])

@@ -41,7 +41,8 @@ def writer(
     held: LWWMap, fresh: dict[Key, int], most: int, settle: Callable[[], None]
 ) -> Callable[[Key, Value, int], int]:
     """`write(key, value, wall_ms) -> stamp`: a plain own write (C1); the caller has checked key and value."""
-    clock, hot, old_generation = held.clock, held.store.hot, held.store.old
+    clock, direct, guarded = held.clock, held.store.direct, held.store.guarded
+    young, old, guarded_young, guarded_old = direct.young, direct.old, guarded.young, guarded.old
 
     def write(key: Key, value: Value, wall_ms: int) -> int:
         # `clock.last` is at or above every stamp held, so the write wins over what its writer could see.
@@ -50,9 +51,11 @@ def writer(
         if wall > stamp:
             stamp = wall
         clock.last = stamp
-        if old_generation:
-            old_generation.pop(key, None)  # before `hot` has it; a reader in between waits for the lock
-        hot[key] = value
+        young[key] = value
+        if old:
+            old.pop(key, None)
+        if guarded_young or guarded_old:
+            guarded.hide(key)
         fresh[key] = stamp
         if len(fresh) >= most:
             settle()
@@ -64,7 +67,7 @@ def writer(
 def settler(held: LWWMap, fresh: dict[Key, int]) -> Callable[[], None]:
     """`settle()`: make the accounts of what `write` has gathered."""
     store, log, origin, digest = held.store, held.log, held.origin, held.digest
-    entries, hot, entry_of = store.entries, store.hot, store.entries.get
+    entries, young, entry_of = store.entries, store.direct.young, store.entries.get
     mark, marks, sums, seed = digest.mark, digest.marks, digest.sums, digest.seed
     mixed = origin ^ seed
     column = log.column(origin)
@@ -76,7 +79,7 @@ def settler(held: LWWMap, fresh: dict[Key, int]) -> Callable[[], None]:
         stamps = [fresh[key] for key in keys]
         count = len(keys)
         for key, stamp in zip(keys, stamps, strict=True):
-            value: Value = hot[key]  # type: ignore[assignment]
+            value: Value = young[key]  # type: ignore[assignment]
             old = entry_of(key)
             entry: Entry = (stamp, origin, stamp, origin, 0, LIVE, value)
             if old is not None and (old[ORIGIN] != origin or old[STATE] != LIVE):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, LIVE, STATE, TOUCH, VALUE, live_entry
 from crdtcache.core.lwwmap import Verdict
+from crdtcache.core.store import ABSENT
 from tests.core.world import FAST, HOUR_MS, World
 
 QUIET = replace(FAST, compare_ms=HOUR_MS)  # what heals here is not a session
@@ -259,7 +260,7 @@ def test_e2_what_nobody_else_is_known_to_hold_is_evicted_last() -> None:
         world["a"].map.offer(i, held, world.reading("a"), None)
     for _ in range(3):  # a few at a time
         world["a"].advance(world.reading("a"))
-    assert world["a"].store.is_shown("only here")
+    assert world["a"].store.shown("only here") is not ABSENT
     assert world["a"].stats()["live"] == 10
     assert world["a"].stats()["evicted"] == 11
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, VALUE, Packed
 from crdtcache.core.replica import Replica
-from crdtcache.core.store import ABSENT
 from crdtcache.tuning import Tuning
 
 START_MS = 1_700_000_000_000
@@ -66,7 +65,8 @@ def play(replica: Replica, elapsed: list[int], model: dict, step: tuple) -> None
     elif name == "evict":
         replica.evict(key, now)
     elif name == "get":
-        assert (replica.store.hot[key] is ABSENT) == (not replica.store.is_shown(key))
+        shown = replica.store.shown(key)
+        assert replica.store.promote(key) is shown
     elif name == "clear":
         replica.clear(now)
         model.clear()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import GHOST, LIVE, Packed, live_entry
-from crdtcache.core.store import ABSENT, INDEX_BYTES, LATER, Store, Wheel, weight
+from crdtcache.core.store import ABSENT, INDEX_BYTES, Store, Wheel, weight
 from tests.core import strategies as draw
 from tests.core.world import World
 
@@ -38,15 +38,14 @@ def test_what_is_evicted_was_used_before_all_that_the_young_generation_holds(
     for step, key in steps:
         if step == "put":
             put(store, key)
-        elif store.hot[key] is ABSENT:
-            assert not store.is_shown(key)
+        elif store.promote(key) is ABSENT:
             continue
-        assert key in store.hot
+        assert key in store.direct.young
         while store.over():
-            recent = set(store.hot) if store.old else set()
+            recent = set(store.direct.young) if store.direct.old else set()
             gone = evict(store)
             assert gone not in recent
-            assert not store.is_shown(gone)
+            assert store.shown(gone) is ABSENT
         assert store.live <= maxsize
         store.check()
 
@@ -58,12 +57,35 @@ def test_a_scan_evicts_hardly_anything_that_is_read_all_the_time() -> None:
     for key in range(1_000, 3_000):
         put(store, key)
         for often in range(10):
-            if store.hot[often] is ABSENT:
+            if store.promote(often) is ABSENT:
                 missed += 1
                 put(store, often)
         while store.over():
             evict(store)
     assert missed <= 10 + 2_000 // 80
+
+
+def test_both_kinds_grow_old_together() -> None:
+    """A tenth of the keys expires: neither kind is evicted long before the other, whatever its share."""
+    store = Store(100, None)
+    gone = []
+    for key in range(1_000):
+        put(store, key, expires_at=key % 10 == 0)
+        while store.over():
+            gone.append(evict(store))
+    assert len(gone) == 900
+    assert all(abs(key - place) <= 10 for place, key in enumerate(gone))
+
+
+def test_a_key_that_changes_its_kind_is_shown_once() -> None:
+    store = Store(100, None)
+    for ends in (0, 5, 0, 5, 5):
+        put(store, 1, expires_at=ends)
+        assert store.keys() == [1]
+        store.check()
+    store.guarded.turn()
+    put(store, 1)
+    store.check()
 
 
 def test_without_reads_eviction_is_in_the_order_of_writing() -> None:
@@ -80,15 +102,16 @@ def test_without_reads_eviction_is_in_the_order_of_writing() -> None:
 def test_the_two_generations_are_the_same_two_dicts_for_ever() -> None:
     """Readers without the lock and the write path hold on to them."""
     store = Store(3, None)
-    hot, old = store.hot, store.old
+    kinds = (store.direct, store.guarded)
+    before = [generation for kind in kinds for generation in (kind.young, kind.old)]
     for key in range(20):
-        put(store, key)
+        put(store, key, expires_at=key % 2)
         while store.over():
             evict(store)
     store.hide_all()
     put(store, 99)
-    assert store.hot is hot
-    assert store.old is old
+    after = [generation for kind in kinds for generation in (kind.young, kind.old)]
+    assert all(a is b for a, b in zip(before, after, strict=True))
 
 
 @given(st.lists(st.tuples(draw.keys, draw.values), max_size=20), st.integers(1_000, 4_000))
@@ -118,21 +141,23 @@ def test_a_weight_depends_on_the_content_only(value: object, bytes_: int) -> Non
     assert weight(value) == bytes_  # type: ignore[arg-type]
 
 
-def test_what_needs_a_look_is_marked_in_the_generations() -> None:
+def test_what_expires_or_is_packed_is_shown_as_its_entry() -> None:
     store = Store(None, None)
     put(store, 1, "plain")
     put(store, 2, Packed(b"\x01\x90"))
     put(store, 3, "expires", expires_at=5)
     put(store, 4, None)
-    assert [store.hot[key] for key in (1, 2, 3, 4, 5)] == ["plain", LATER, LATER, None, ABSENT]
+    assert [store.shown(key) for key in (1, 2, 3, 4, 5)] == ["plain", store.entries[2], store.entries[3], None, ABSENT]
+    assert list(store.direct.young) == [1, 4]
+    assert list(store.guarded.young) == [2, 3]
     assert store.hide(3)
     assert not store.hide(3)
-    store.show(3)
-    assert store.hot[3] is LATER
+    store.show(3, store.entries[3])
+    assert store.shown(3) is store.entries[3]
     assert store.entries[1][5] == LIVE
     store.replace(1, None, store.entries[1])
     store.replace(77, None, None)
-    assert not store.is_shown(1)
+    assert store.shown(1) is ABSENT
     store.check()
 
 
