@@ -29,7 +29,7 @@ _INT_HIGH: Final = (1 << 64) - 1
 _REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
 _new_version: Final = tuple.__new__  # a third of the cost of calling Version
-_KEEP_HOUSE: Final = 1_023  # without a driver, one write in 1,024 keeps house
+_KEEP_HOUSE: Final = 4_095  # without a driver, one write in 4,096 keeps house
 
 
 class LocalMap(Lookup[K, V], MutableMapping[K, V]):
