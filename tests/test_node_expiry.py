@@ -189,6 +189,6 @@ def test_without_a_driver_writes_keep_house(clock):
     for i in range(500):
         node.set(("short", i), i, ttl=1)
     clock.tick(2)
-    for i in range(1_100):
+    for i in range(4_100):
         node[i] = i
-    assert node.stats()["live"] == 1_100
+    assert node.stats()["live"] == 4_100
