@@ -190,6 +190,10 @@ class Subscriptions:
             subscription(handler)
         return subscription
 
+    def renew(self) -> None:
+        """In a forked child: whoever had the lock is not here any more."""
+        self._lock = threading.Lock()
+
     def add(self, subscription: Subscription) -> None:
         """Take a subscription in; it is there once however often it is added."""
         # Tuples replaced whole: a delivery under way in another thread sees one state or the other.

@@ -32,7 +32,7 @@ __all__ = ["Flight", "Flights", "event_loop"]
 
 _inside: ContextVar[tuple[Flight, ...]] = ContextVar("crdtcache_flights", default=())
 # One for the process: circles may run through the functions of several nodes. Held for a few steps only.
-_lock = threading.Lock()
+_lock = threading.RLock()  # as a fork enters it once per node
 
 
 def event_loop() -> str | None:
@@ -170,7 +170,9 @@ class Flight:
 
 
 class Flights:
-    """The flights of one node, by key."""
+    """The flights of one node, by key. `still` is what a fork enters: no flight is half changed then."""
+
+    still = _lock
 
     __slots__ = ("_by_key",)
 

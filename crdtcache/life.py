@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from crdtcache.errors import ConfigError, WouldBlock
-from crdtcache.flights import event_loop
+from crdtcache.flights import Flights, event_loop
+from crdtcache.forks import watch_forks
 
 if TYPE_CHECKING:
     from trio.lowlevel import TrioToken
@@ -36,22 +37,33 @@ __all__ = ["Life"]
 class Life:
     """Starts and ends the driver of one node. `make` makes a driver; `attach` is told which one writes must wake.
 
+    `renew`: what a fork does to the node, given where its parent listens if that ran; `lock`: the node's.
+
     `thread`: True for the thread always, False for never, None to decide by where the node is entered.
     """
 
     def __init__(
-        self, make: Callable[[], Driver], attach: Callable[[Driver | None], None], name: str, thread: bool | None
+        self,
+        make: Callable[[], Driver],
+        attach: Callable[[Driver | None], None],
+        renew: Callable[[str | None], None],
+        lock: AbstractContextManager[object],
+        name: str,
+        thread: bool | None,
     ) -> None:
         self.driver: Driver | None = None
         self.began = False  # whether it ever ran
         self._make = make
         self._attach = attach
+        self._renew = renew
+        self._lock = lock
         self._name = name
         self._mode = thread
         self._turn = threading.RLock()  # one start or close at a time
         self._thread: NetworkThread | None = None
         self._block: AbstractAsyncContextManager[None] | None = None
         self._token: TrioToken | None = None  # of the trio run that the block is in
+        watch_forks(self)
 
     @property
     def running(self) -> bool:
@@ -77,6 +89,23 @@ class Life:
     def _forget(self) -> None:
         self._attach(None)
         self.driver = self._thread = None
+
+    # ---- forks (`forks`) ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing of this node is half changed meanwhile."""
+        with self._lock, Flights.still:
+            yield
+
+    def after_fork(self) -> None:
+        """In a forked child: let go of what only the parent has, and become another."""
+        driver, ran = self.driver, self._thread is not None
+        self._turn = threading.RLock()
+        self._block = self._token = self._thread = self.driver = None
+        if driver is not None:
+            driver.abandon()
+        self._renew(driver.address if driver is not None and ran else None)
 
     # ---- in a thread of its own -----------------------------------------------------------------------------------
 

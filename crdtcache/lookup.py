@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
 
@@ -83,12 +83,12 @@ class Lookup(Mapping[K, V]):
     def __init__(self, replica: Replica, clock: TimeSource, *, ttl_ms: int, max_value_bytes: int) -> None:
         self._replica: Final = replica
         self._clock: Final = clock
-        self._lock: Final = threading.Lock()
+        self._lock: Final = threading.RLock()
         self._driver: Wakeable | None = None
         self._young: Final[dict[Any, object]] = cast("dict[Any, object]", replica.store.direct.young)
         self._guarded: Final[dict[Any, Entry]] = cast("dict[Any, Entry]", replica.store.guarded.young)
         self._write: Final = replica.write
-        self._origin: Final = replica.origin
+        self._origin = replica.origin
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
         self._ttl_ms = ttl_ms
         self._inline = min(max_value_bytes, replica.tuning.inline_bytes)
@@ -142,6 +142,7 @@ class Lookup(Mapping[K, V]):
         """What a hit of the fast path leaves: packed, expired, in the old generation, or absent."""
         shown: object = self._guarded.get(key, ABSENT)
         if shown is ABSENT:
+            self._use()
             with self._lock:
                 shown = self._replica.store.promote(cast("Key", key))
             if shown is ABSENT:
@@ -305,6 +306,25 @@ class Lookup(Mapping[K, V]):
         with self._lock:
             self._driver = driver
 
+    def _await_use(self, begin: Callable[[], object]) -> None:
+        """Call `begin` once, at the next lookup or write, whichever comes first."""
+
+        def once() -> None:
+            if self._driver is waiter:
+                self._attach(None)
+                begin()
+
+        waiter = _Waiter(once)
+        with self._lock:
+            self._replica.store.rest()
+            self._driver = waiter
+
+    def _use(self) -> None:
+        """This is a use, as `_await_use` means it."""
+        driver = self._driver
+        if driver.__class__ is _Waiter:
+            driver.wake()  # type: ignore[union-attr]
+
     def _listen(self, listening: bool) -> None:
         with self._lock:
             self._replica.listening = listening
@@ -329,6 +349,15 @@ class Lookup(Mapping[K, V]):
                 self._subscriptions.deliver(outcomes)
             if not again:
                 return
+
+
+class _Waiter:
+    """In the place of a driver: the first write that would wake it wakes what waits."""
+
+    asleep = True
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
 
 
 class _Values(ValuesView[V]):

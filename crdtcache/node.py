@@ -10,16 +10,18 @@ library above choose, and every local call an `await` that never waits.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
 from collections.abc import Callable, Collection, Coroutine, Hashable
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
 
 from crdtcache.arguments import DEFAULT, MISSING, Default, Seconds, milliseconds
 from crdtcache.core.replica import Peer, Replica
-from crdtcache.errors import WouldBlock
+from crdtcache.errors import ConfigError, WouldBlock
 from crdtcache.events import Handler, Kind, Subscription
 from crdtcache.flights import Flights, event_loop
 from crdtcache.life import Life
@@ -37,6 +39,8 @@ __all__ = ["MISSING", "Node"]
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+
+log = logging.getLogger("crdtcache")
 
 _POLL_S = 0.01  # how often a waiter looks
 
@@ -62,7 +66,7 @@ class Node(LocalMap[K, V]):
     `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
     """
 
-    __slots__ = ("_flights", "_life", "_settings")
+    __slots__ = ("_flights", "_life", "_parent", "_settings")
 
     def __init__(
         self,
@@ -124,7 +128,8 @@ class Node(LocalMap[K, V]):
         super().__init__(replica, clock, ttl_ms=settings.ttl_ms, max_value_bytes=settings.max_value_bytes)
         self._settings = settings
         self._flights = Flights()
-        self._life = Life(self._make_driver, self._attach, settings.name, settings.thread)
+        self._life = Life(self._make_driver, self._attach, self._renew, self._lock, settings.name, settings.thread)
+        self._parent = ""  # of a fork, where its parent listens
 
     def _make_driver(self) -> Any:
         from crdtcache.runtime.driver import Driver
@@ -140,7 +145,33 @@ class Node(LocalMap[K, V]):
             secret=settings.secret,
             insecure=settings.insecure,
             tuning=settings.tuning,
+            parent=self._parent,
         )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "a Node cannot be copied or pickled: it is one member of a cluster, with an origin and sockets of its own; "
+            "make another Node(...) with the same arguments, or take the contents, dict(node)"
+        )
+
+    def _renew(self, parent: str | None) -> None:
+        """In a forked child: a member of its own; one that runs from its first use on if there is a `parent`."""
+        reading = self._clock.reading()
+        self._settings = replace(self._settings, name=f"{self._settings.name}-{os.getpid()}")
+        self._origin = int.from_bytes(os.urandom(8), "big") or 1
+        self._replica.renamed(self._origin, self._settings.name, reading.wall_ms, reading)
+        self._flights = Flights()
+        self._subscriptions.renew()
+        self._attach(None)
+        if parent is not None:
+            self._parent = parent
+            self._await_use(self._resume)
+
+    def _resume(self) -> None:
+        try:
+            self.start()
+        except ConfigError as error:
+            log.warning("after a fork this node stays on its own: %s", error)
 
     # ---- life -----------------------------------------------------------------------------------------------------
 
@@ -188,6 +219,7 @@ class Node(LocalMap[K, V]):
         """
         _refuse_loop("wait_ready", "aready")
         end = _deadline(timeout)
+        self._use()
         while not self._is_ready(min_peers):
             if time.monotonic() >= end:
                 return False
@@ -197,6 +229,7 @@ class Node(LocalMap[K, V]):
     async def aready(self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None) -> bool:  # noqa: ASYNC109
         """As `wait_ready`, in trio or asyncio."""
         end = _deadline(timeout)
+        self._use()
         sleep: Callable[[float], Coroutine[Any, Any, None]]
         if event_loop() == "trio":
             from trio import sleep

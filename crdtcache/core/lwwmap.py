@@ -91,6 +91,14 @@ class LWWMap:
         self.fresh: dict[Key, int] = {}
         self._settle = settler(self, self.fresh)
 
+    def renamed(self, origin: int) -> None:
+        """Go on as another origin that holds and accounts for the same: what it has written so far is another's."""
+        self.settle()
+        self.origin = origin
+        self._frontier[origin] = 0
+        self.sent = 0
+        self._settle = settler(self, self.fresh)
+
     # ---- own operations -------------------------------------------------------------------------------------------
 
     def settle(self) -> None:

@@ -133,6 +133,12 @@ class Members:
         wait = min(cap, cap * 2 ** min(entry.failures, 10) // 32)
         entry.due_ns = now_ns + round(wait * self.rng.uniform(0.5, 1.0) * _MS)
 
+    def renamed(self, origin: int) -> None:
+        """This replica is another one from now on; where it met itself, somebody else is now."""
+        self.origin = origin
+        for entry in self.addresses.values():
+            entry.own = False
+
     def stopped(self, now_ns: int) -> None:
         """The driver has stopped: no call is under way, and a new driver begins without a back-off."""
         for entry in self.addresses.values():

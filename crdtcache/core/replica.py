@@ -290,6 +290,16 @@ class Replica:
             self.disconnected(link, reading, "stopped")
         self.members.stopped(reading.mono_ns)
 
+    def renamed(self, origin: int, name: str, generation: int, reading: Reading) -> None:
+        """Become another member that holds the same: what a fork makes of a replica. No link survives it."""
+        self.settle()
+        self.stopped(reading)
+        self.origin, self.name, self.generation = origin, name, generation
+        self._rng.seed(origin)
+        self.map.renamed(origin)
+        self.members.renamed(origin)
+        self._events.clear()
+
     # ---- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, link: int, data: bytes, reading: Reading) -> None:

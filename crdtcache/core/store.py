@@ -73,7 +73,7 @@ class Aging(Generic[S]):
         self.old.clear()
 
     def turn(self) -> None:
-        """The young generation becomes the old one, which is empty."""
+        """The young generation becomes old, behind what is."""
         self.old.update(self.young)
         self.young.clear()
         # A copy, because evicting by `next(iter(dict))` walks over every deleted slot before it.
@@ -258,6 +258,11 @@ class Store:
         expires = entry[EXPIRES]
         if expires and entry[STATE] != DEAD:
             self.expiring.add(key, expires, old[EXPIRES] if old is not None and old[STATE] != DEAD else 0)
+
+    def rest(self) -> None:
+        """Make everything old, so that no lookup finds it young."""
+        self.direct.turn()
+        self.guarded.turn()
 
     def over(self) -> bool:
         """Whether a live value should be evicted."""

@@ -149,8 +149,10 @@ class Listening(NamedTuple):
     taken: Address | None  # "auto" found its port taken here, perhaps by another worker of the same service
 
 
-async def bind(listen: str, *, local: bool, guarded: bool) -> Listening:
+async def bind(listen: str, *, local: bool, guarded: bool, share: bool = False) -> Listening:
     """Open the sockets that `listen` asks for; "auto" stays on loopback where `local`.
+
+    A port that is taken is an error, but for "auto" and where `share` says that the parent process may have it.
 
     Raises `ConfigError`, with nothing left open: an address that cannot be bound, a port that is taken, or
     one that others can reach while the node is not `guarded` (by a secret, or by the word that it need not be).
@@ -172,10 +174,11 @@ async def bind(listen: str, *, local: bool, guarded: bool) -> Listening:
     try:
         return _bind_all(hosts, wanted.port, None)
     except OSError as error:
-        if listen != "auto" or error.errno != errno.EADDRINUSE:
+        if not (listen == "auto" or share) or error.errno != errno.EADDRINUSE:
             raise ConfigError(f"{what}: {_why_not(wanted, error)}") from None
     # Two workers of one service on one machine: first come, first served; the second calls the first.
-    return _bind_all(hosts, 0, Address("127.0.0.1", DEFAULT_PORT))
+    first = hosts[0] if not Address(hosts[0], 0).wildcard else "127.0.0.1"
+    return _bind_all(hosts, 0, Address(first, wanted.port))
 
 
 async def _own_addresses(wanted: Address, what: str) -> list[str]:

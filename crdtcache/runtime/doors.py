@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
-import threading
+import weakref
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TypeAlias
 
 import trio
@@ -84,7 +85,7 @@ class Doors:
     def __init__(
         self,
         replica: Replica,
-        lock: threading.Lock,
+        lock: AbstractContextManager[object],
         clock: TimeSource,
         *,
         listen: str | None,
@@ -92,6 +93,7 @@ class Doors:
         secret: bytes | None,
         insecure: bool,
         tuning: Tuning,
+        parent: str = "",
     ) -> None:
         if secret is not None and not secret:
             raise ConfigError("secret= is empty; leave it out for none")
@@ -104,6 +106,7 @@ class Doors:
         self._seeds = Seeds(peers)
         self._secret = secret
         self._insecure = insecure
+        self._parent = parent
         self._tuning = tuning
         self._given = str(parse(replica.advertise, "advertise=")) if replica.advertise else ""
         if self._given and parse(self._given, "advertise=").wildcard:
@@ -114,6 +117,7 @@ class Doors:
         self._strangers: dict[int, trio.CancelScope] = {}
         self._stranger = 0
         self._scanned = False
+        self._streams: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()  # all that were met and not yet closed
         self._links = 0
         self._fewer = trio.Event()
 
@@ -124,7 +128,9 @@ class Doors:
         advertise = self._given
         if self._listen is not None:
             guarded = self._secret is not None or self._insecure
-            self._listening = await bind(self._listen, local=self._seeds.loopback, guarded=guarded)
+            self._listening = await bind(
+                self._listen, local=self._seeds.loopback, guarded=guarded, share=bool(self._parent)
+            )
             self.address = str(self._listening.address)
             if not advertise and not self._listening.address.wildcard:
                 advertise = self.address
@@ -146,7 +152,7 @@ class Doors:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if self._seeds:
+                if self._seeds or self._parent:
                     nursery.start_soon(self._find_seeds)
                 for sock in sockets:
                     nursery.start_soon(self._accept, nursery, trio.SocketListener(sock))
@@ -162,6 +168,14 @@ class Doors:
         """End `stand`: nothing new comes in or goes out."""
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+    def abandon(self) -> None:
+        """Close every socket of this process, as `Driver.abandon` has it: trio is not told, it runs elsewhere."""
+        listeners = self._listening.sockets if self._listening is not None else []
+        for sock in [*listeners, *(stream.socket for stream in list(self._streams))]:
+            number = sock.detach()
+            if number >= 0:
+                os.close(number)
 
     def call(self, address: str) -> None:
         """Try `address` once; a link goes to `on_link`, a failure to the core."""
@@ -229,6 +243,7 @@ class Doors:
         limit_s = self._tuning.silent_ms / 1_000
         scope.deadline = trio.current_time() + limit_s
         where = dialed or _remote(stream)
+        self._streams.add(stream)
         tune(stream)
         self._learn_own_address(stream)
         with self._lock:
@@ -294,6 +309,8 @@ class Doors:
                 self.conditions.begin(f"seed {seed}", f"no address for {seed}: {why}; asking again")
             if self._listening is not None and self._listening.taken is not None:
                 addresses.append(str(self._listening.taken))
+            if self._parent:
+                addresses.append(self._parent)
             if addresses != known:
                 known = addresses
                 with self._lock:

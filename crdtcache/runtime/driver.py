@@ -21,7 +21,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 import trio
 
@@ -47,13 +47,14 @@ class Driver:
     """Runs one replica on trio: sockets, time and names. Everything but `wake` belongs to the thread of `run`.
 
     `lock` guards the replica; `deliver` gets every event, outside the lock, in the thread of `run`. `listen` and
-    `peers` as in `Node`. Raises `ConfigError` for what can be seen to be wrong without the network.
+    `peers` as in `Node`; `parent`: of a fork,
+    where its parent listens. Raises `ConfigError` for what can be seen to be wrong without the network.
     """
 
     def __init__(
         self,
         replica: Replica,
-        lock: threading.Lock,
+        lock: AbstractContextManager[object],
         clock: TimeSource,
         deliver: Callable[[list[Event]], None],
         *,
@@ -62,6 +63,7 @@ class Driver:
         secret: bytes | None = None,
         insecure: bool = False,
         tuning: Tuning | None = None,
+        parent: str = "",
     ) -> None:
         self.asleep = False  # some writer sleeps, and no wake-up is on its way
         self._replica = replica
@@ -78,6 +80,7 @@ class Driver:
             secret=secret,
             insecure=insecure,
             tuning=self._tuning,
+            parent=parent,
         )
         self._numbers = itertools.count(1)
         self._rest()
@@ -161,6 +164,10 @@ class Driver:
                 self._last_gone = trio.Event()
                 await self._last_gone.wait()
         nursery.cancel_scope.cancel()
+
+    def abandon(self) -> None:
+        """In a forked child: close its copies of the sockets, without a word to those at the other end."""
+        self._doors.abandon()
 
     # ---- links ----------------------------------------------------------------------------------------------------
 

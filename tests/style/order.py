@@ -45,6 +45,7 @@ READING_ORDER = (
     "values",
     "events",
     "flights",
+    "forks",
     "naming",
     "lookup",
     "mapping",
