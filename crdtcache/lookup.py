@@ -323,7 +323,7 @@ class Lookup(Mapping[K, V]):
         """This is a use, as `_await_use` means it."""
         driver = self._driver
         if driver.__class__ is _Waiter:
-            driver.wake()  # type: ignore[union-attr]
+            driver.wake()
 
     def _listen(self, listening: bool) -> None:
         with self._lock:
