@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from hashlib import blake2b
 from time import perf_counter
 
+from sim.engine import SECOND, Code
 from sim.plan import Plan
 from sim.scenarios import find
 from sim.world import World, run
@@ -37,7 +39,13 @@ def _bare(count: int) -> float:
 def trace_of(plan: Plan) -> list[str]:
     """Everything that happens in a run, one line each; its violation, if any, is the last."""
     world = World(plan)
-    lines = world.engine.record()
+    lines: list[str] = []
+
+    def note(code: Code, node: int, other: int, payload: bytes) -> None:
+        shown = f" {len(payload)}:{blake2b(payload, digest_size=4).hexdigest()}" if payload else ""
+        lines.append(f"{world.now / SECOND:.9f} n{node} {code.name.lower()} {other}{shown}")
+
+    world.engine.tap = note
     try:
         world.play()
     except Exception as error:  # noqa: BLE001 a trace of what fails is the use of it

@@ -62,7 +62,7 @@ class Engine:
         self._heap: list[tuple[int, int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._hash = blake2b(digest_size=16)
-        self._lines: list[str] | None = None
+        self.tap: Callable[[Code, int, int, bytes], None] | None = None  # is handed each line of the trace as well
 
     def at(self, when: int, rank: int, call: Callable[..., None], *args: Any) -> None:
         """Schedule `call(*args)` for `when` (ns, not before now)."""
@@ -82,9 +82,8 @@ class Engine:
         self._hash.update(_pack(self.now, code, node, other))
         if payload:
             self._hash.update(payload)
-        if self._lines is not None:
-            shown = f" {len(payload)}:{blake2b(payload, digest_size=4).hexdigest()}" if payload else ""
-            self._lines.append(f"{self.now / SECOND:.9f} n{node} {code.name.lower()} {other}{shown}")
+        if self.tap is not None:
+            self.tap(code, node, other, payload)
 
     def mark(self) -> None:
         """Note the trace hash so far, for comparison with another run."""
@@ -93,8 +92,3 @@ class Engine:
     def trace(self) -> str:
         """The hash over everything that happened so far, in hex."""
         return self._hash.copy().hexdigest()
-
-    def record(self) -> list[str]:
-        """Keep the trace as text from now on; the list that it grows in."""
-        self._lines = []
-        return self._lines

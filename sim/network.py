@@ -118,8 +118,7 @@ class Network:
         self._rates: dict[tuple[int, int], int] = {}  # bytes per second
         self._refusing: dict[int, int] = {}
         self.rate = 125_000_000
-        self.bytes_sent = 0
-        self.frames_sent = 0
+        self.tap: Callable[[Connection, Endpoint, bytes], None] | None = None  # is handed each frame that is sent
 
     def place(self, address: str, node: Endpoint) -> None:
         """`node` listens at `address` whenever it runs."""
@@ -272,8 +271,8 @@ class Network:
 
     def send(self, connection: Connection, node: Endpoint, frame: bytes) -> None:
         """Send one frame."""
-        self.frames_sent += 1
-        self.bytes_sent += len(frame) + 4
+        if self.tap is not None:
+            self.tap(connection, node, frame)
         self._send(connection, connection.side(node), _FRAME, (frame, self._engine.now), len(frame) + 4)
 
     def _send(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:

@@ -30,7 +30,7 @@ from sim.oracle import Oracle, Write
 from sim.plan import Expect, Fault, Op, Plan
 from sim.rand import Luck
 
-__all__ = ["Result", "World", "run"]
+__all__ = ["Result", "World", "played", "run"]
 
 _SAMPLE = 100 * MS
 _STAYS = 1 * SECOND
@@ -291,7 +291,11 @@ def run(
     until_ms: int | None = None,
 ) -> Result:
     """Run a plan, whole or `until_ms`. A violation is returned, not raised; an exception of the core is one too."""
-    world = World(plan, checks)
+    return played(World(plan, checks), progress=progress, until_ms=until_ms)
+
+
+def played(world: World, *, progress: Callable[[int], None] | None = None, until_ms: int | None = None) -> Result:
+    """Run a world that was made; `run` for whoever wants to look into it afterwards."""
     began = perf_counter()
     collecting = gc.isenabled()
     gc.disable()  # a world makes few cycles and is thrown away whole
@@ -310,7 +314,7 @@ def run(
     world.close()
     engine = world.engine
     return Result(
-        plan,
+        world.plan,
         violation,
         engine.trace(),
         tuple(engine.marks),
