@@ -18,6 +18,8 @@ from typing import TextIO
 from sim import bench, bugs
 from sim.doctor import doctor
 from sim.plan import Plan, PlanError, read_plan
+from sim.record import Recording, record
+from sim.report import page
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
 from sim.sweep import Outcome, diverged, rough, sweep
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a field of the tuning")
     sub.add_argument("--plan", type=Path, help="write the plan here, with what the run gave")
+    sub.add_argument("--html", type=Path, help="write a report with pictures here")
     sub = command("sweep", "many seeds of one scenario", _sweep)
     sub.add_argument("name", nargs="?", default="kitchen-sink")
     sub.add_argument("--seeds", type=int, default=100)
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("replay", "run a plan from a file, and compare with what it gave before", _replay)
     sub.add_argument("plan", type=Path)
     sub.add_argument("--trace", action="store_true", help="print everything that happens")
+    sub.add_argument("--html", type=Path, help="write a report with pictures here")
     sub = command("shrink", "make a failing plan small", _shrink)
     sub.add_argument("plan", type=Path)
     sub.add_argument("--runs", type=int, default=600)
@@ -109,11 +113,20 @@ def _run(options: argparse.Namespace) -> int:
         drawn = find(options.name).draw(options.seed, options.nodes)
     plan = _tuned(drawn, options.set)
     bar = _Bar(100)
-    result = run(plan, progress=bar.show)
+    recording = record(plan, progress=bar.show) if options.html else None
+    result = recording.result if recording is not None else run(plan, progress=bar.show)
     bar.clear()
     if options.plan:
         plan.but(expect=result.expect()).write(options.plan)
+    if recording is not None:
+        again = f"python -m sim run {options.name} --seed {options.seed}" + _nodes(options)
+        _write_report(recording, options.html, "".join((again, *(f" --set {s}" for s in options.set))))
     return _report(result)
+
+
+def _write_report(recording: Recording, path: Path, command: str) -> None:
+    path.write_text(page(recording, command), encoding="utf-8")
+    _say(f"the report is in {path}")
 
 
 def _tuned(plan: Plan, settings: Sequence[str]) -> Plan:
@@ -203,7 +216,10 @@ def _replay(options: argparse.Namespace) -> int:
     if options.trace:
         for line in bench.trace_of(plan):
             _say(line)
-    result = run(plan)
+    recording = record(plan) if options.html else None
+    result = recording.result if recording is not None else run(plan)
+    if recording is not None:
+        _write_report(recording, options.html, f"python -m sim replay {options.plan}")
     where = diverged(plan, result)
     if where:
         _say(f"{options.plan}: {where}")

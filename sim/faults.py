@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sim.adapter import Node
 from sim.network import Network
-from sim.plan import Fault
+from sim.plan import Fault, Plan
 
 __all__ = [
     "KINDS",
@@ -29,9 +29,11 @@ __all__ = [
     "flapping",
     "halves",
     "islands",
+    "longest_cut",
     "one",
     "ring",
     "rolling_restart",
+    "sides",
     "swizzle",
 ]
 
@@ -220,3 +222,23 @@ def rolling_restart(nodes: Sequence[int], start_ms: int, each_ms: int, down_ms: 
         Fault("crash", start_ms + i * each_ms, start_ms + i * each_ms + down_ms, nodes=(node,), label="rolling")
         for i, node in enumerate(nodes)
     ]
+
+
+def longest_cut(plan: Plan) -> Fault | None:
+    """The partition that lasted longest, if there was one."""
+    cuts = [fault for fault in plan.faults if fault.kind == "cut"]
+    return max(cuts, key=lambda f: (f.end_ms - f.start_ms, len(f.pairs)), default=None)
+
+
+def sides(fault: Fault | None, nodes: int) -> list[list[int]]:
+    """The islands that a cut leaves; one of all nodes where it leaves them connected."""
+    apart = set(fault.pairs) if fault is not None else set()
+    left, found = list(range(nodes)), []
+    while left:
+        island = [left.pop(0)]
+        for node in island:
+            near = [other for other in left if (min(node, other), max(node, other)) not in apart]
+            island += near
+            left = [other for other in left if other not in near]
+        found.append(sorted(island))
+    return found

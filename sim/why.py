@@ -88,7 +88,7 @@ def why(plan: Plan, key: str, node: int, at_s: float) -> list[str]:
     if got is None:
         lines.append(f"n{node} never came to hold it.")
     elif got > best.at + 100 * MS:
-        lines.append(f"n{node} held it {(got - best.at) / SECOND:.3f} s after it was written.")
+        lines.append(f"n{node} held it or something newer {(got - best.at) / SECOND:.3f} s after it was written.")
     lines += [f"Meanwhile: {_told(fault)}." for fault in plan.faults if _between(fault, node, best, until)]
     return lines
 
