@@ -86,6 +86,7 @@ class World:
         self.pipes: dict[tuple[str, str], Pipe] = {}
         self.lost: list[tuple[str, str, Pipe, bytes]] = []
         self.watch: Callable[[str, str, bytes], None] | None = None
+        self.watch_events: Callable[[str, Event], None] | None = None
         self._mono_ms: dict[str, int] = {}
         self._links = 0
         for name in names:
@@ -231,6 +232,8 @@ class World:
     def _react(self, name: str) -> None:
         for event in self[name].take_events():
             self.events[name].append(event)
+            if self.watch_events is not None:
+                self.watch_events(name, event)
             if isinstance(event, LinkBroken):
                 for (source, target), pipe in list(self.pipes.items()):
                     if source == name and pipe.sender_link == event.link:
