@@ -67,8 +67,8 @@ class KeyTypeError(CrdtCacheError, TypeError):
 
 
 class JoinRefused(CrdtCacheError):
-    """Fault: the configuration of one of two nodes (cluster name, secret or version differ).
+    """Fault: the configuration of one of two nodes (cluster name, secret or version differ); from `wait_ready`.
 
-    State: the link is closed, nothing was exchanged but the greeting; the node goes on alone.
+    State: the link is closed, nothing was exchanged but the greeting; the node goes on alone, and calls again.
     Do: compare `cluster=` and `secret=` of both; both logs hold the same reason.
     """

@@ -6,6 +6,8 @@ fail. What can wait for the network exists twice, the plain name for threads and
 
 Decision: one class for trio, asyncio and threads. The refused alternative, a sync and an async class, makes every
 library above choose, and every local call an `await` that never waits.
+
+Above 400 lines because it is the whole surface of a user: signatures and what they promise; the work is in the rooms.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
 
 from crdtcache.arguments import DEFAULT, MISSING, Default, Seconds, milliseconds
 from crdtcache.core.replica import Peer, Replica
-from crdtcache.errors import ConfigError, WouldBlock
+from crdtcache.errors import ConfigError, JoinRefused, WouldBlock
 from crdtcache.events import Handler, Kind, Subscription
 from crdtcache.flights import Flights, event_loop
 from crdtcache.life import Life
@@ -187,6 +189,8 @@ class Node(LocalMap[K, V]):
     def close(self, timeout: Seconds = 2.0) -> None:
         """Leave the cluster within `timeout`; what is in memory stays, and local calls go on working.
 
+        What was written just before is given two fifths of that time to leave, also where no link was up yet.
+
         Raises `WouldBlock` inside an event loop: there it is `await node.aclose()`, or the end of the `with`.
         """
         _refuse_loop("close", "aclose")
@@ -215,14 +219,16 @@ class Node(LocalMap[K, V]):
         """Wait until `min_peers` are connected and nothing they have is known to be missing here; whether it came.
 
         `min_peers`: left out, 1 where `peers=` was given, else 0. `timeout`: None to wait for ever. It never
-        raises for a network that is away. Raises `WouldBlock` inside an event loop: `await node.aready()`.
+        raises for a network that is away. Raises `JoinRefused` where, after all that time, nobody is connected and
+        one of those who answered refuses this node (another `cluster=` or `secret=`), and `WouldBlock` inside an
+        event loop: there it is `await node.aready()`.
         """
         _refuse_loop("wait_ready", "aready")
         end = _deadline(timeout)
         self._use()
         while not self._is_ready(min_peers):
             if time.monotonic() >= end:
-                return False
+                return self._not_ready()
             time.sleep(_POLL_S)
         return True
 
@@ -237,7 +243,7 @@ class Node(LocalMap[K, V]):
             from asyncio import sleep
         while not self._is_ready(min_peers):
             if time.monotonic() >= end:
-                return False
+                return self._not_ready()
             await sleep(_POLL_S)
         return True
 
@@ -246,6 +252,12 @@ class Node(LocalMap[K, V]):
         with self._lock:
             up = [peer for peer in self._replica.peers() if peer.connected]
             return len(up) >= needed and all(p.lag_ms is not None for p in up) and self._replica.caught_up()
+
+    def _not_ready(self) -> bool:
+        driver = self._life.driver
+        if driver is not None and driver.refused and not any(peer.connected for peer in self.peers):
+            raise JoinRefused(driver.refused)
+        return False
 
     # ---- functions and events -------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 import trio
 
-from crdtcache.errors import ConfigError, WouldBlock
+from crdtcache.errors import ConfigError, JoinRefused, WouldBlock
 from crdtcache.node import Node
 
 LOCAL = "127.0.0.1:0"
@@ -269,9 +269,38 @@ def test_beyond_loopback_a_secret_is_asked_for():
 def test_those_who_do_not_belong_together_stay_apart(here, there):
     with make(**here) as one, make([address(one)], **there) as two:
         one["a"] = 1
-        assert two.wait_ready(0.3) is False
+        with pytest.raises(JoinRefused, match="refused"):
+            two.wait_ready(0.5)
+        assert two.wait_ready(0.1, min_peers=0) is True
         assert "a" not in two
+        assert two.status()["conditions"] != []
+        assert one.wait_ready(0.1, min_peers=1) is False  # it was called, and did not call
+
+
+def test_who_is_refused_by_one_and_taken_in_by_another_is_ready():
+    with make(cluster="a") as one, make(cluster="b") as other, make([address(other), address(one)], cluster="a") as two:
+        assert two.wait_ready()
         until(lambda: two.status()["conditions"] != [])
+        assert two.wait_ready(0.2, min_peers=2) is False
+
+
+def test_what_was_written_just_before_the_end_arrives():
+    with make() as stays:
+        for i in range(20):
+            with make([address(stays)]) as node:
+                node.update({(i, number): number for number in range(50)})
+        until(lambda: len(stays) == 1_000)
+
+
+def test_with_nobody_in_reach_the_end_comes_within_a_second(caplog):
+    with make(["127.0.0.1:1"]) as node:
+        node["a"] = 1
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    assert "may have reached nobody" in caplog.text
+    with make(["127.0.0.1:1"]) as node:  # nothing written
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.4
 
 
 def test_the_same_secret_joins():

@@ -20,6 +20,7 @@ class Link:
     __slots__ = (
         "age_ms",
         "aged_ns",
+        "before",
         "control",
         "cursors",
         "differ_ns",
@@ -48,6 +49,7 @@ class Link:
         self.aged_ns = now_ns  # when that was
         self.control: deque[bytes] = deque()
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
+        self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None

@@ -246,6 +246,7 @@ class Replica:
         fresh = Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
         # A link begins at the head, with a row (below): what the peer lacks before it, it pulls.
         fresh.cursors[self.origin] = self.map.context.frontier[self.origin]
+        fresh.before = self.map.context.last.get(self.origin, 0)
         self._links[link] = fresh
         self._links_ns = 0
         self._outbox.tell(fresh, reading)
@@ -431,6 +432,8 @@ class Replica:
             self._counts["too_old"] += 1
             return
         link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
+        if pull.origin == self.origin:
+            link.before = 0
 
     def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
         self._gaps.answered(answer.origin, link.number, reading.mono_ns)
@@ -598,6 +601,20 @@ class Replica:
     def caught_up(self) -> bool:
         """Whether every connected member has said what it has, and nothing of it is missing here."""
         return not self._gaps and all(k.rows and k.session is None and not k.too_old for k in self._links.values())
+
+    def owes(self) -> bool:
+        """Whether own writes have still to be sent to anybody, and somebody can be expected to take them.
+
+        A replica that is about to stop waits a little for this: what was never sent goes with it.
+        """
+        self.settle()
+        last = self.map.context.last.get(self.origin, 0)
+        if not self._links:
+            return self.map.sent < last and (self.seeded or self.members.next_call_ns() is not None)
+        return not any(
+            link.rows and link.rows.get(self.origin, 0) >= link.before and link.cursors.get(self.origin, 0) >= last
+            for link in self._links.values()
+        )
 
     def stats(self) -> dict[str, int]:
         """Counters since the start, and sizes now."""

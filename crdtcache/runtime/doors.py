@@ -99,6 +99,7 @@ class Doors:
             raise ConfigError("secret= is empty; leave it out for none")
         self.address = ""  # "host:port" that is listened at, once open
         self.conditions = Conditions()
+        self.refused: dict[str, str] = {}  # by those who were called
         self._replica = replica
         self._lock = lock
         self._clock = clock
@@ -265,13 +266,17 @@ class Doors:
             _log.log(level, "%s does not speak this protocol: %s", where, error)
         except Refused as refused:
             who = "this node refused" if refused.here else "this node was refused by"
-            self.conditions.begin(f"refused {where}", f"{who} {where}: {refused.reason}")
+            text = f"{who} {where}: {refused.reason}"
+            self.conditions.begin(f"refused {where}", text)
+            if dialed is not None:
+                self.refused[where] = text
         finally:
             if hello is None:
                 await link.close()
         if hello is None:
             return False
         self.conditions.end(f"refused {where}", f"{where} agrees now")
+        self.refused.pop(where, None)
         self._on_link(link, f"{hello.name} at {where}", hello, dialed)
         return True
 

@@ -36,7 +36,8 @@ from crdtcache.tuning import Tuning
 
 __all__ = ["GOODBYE_S", "Driver"]
 
-GOODBYE_S = 0.5  # how long `stop` lets links send what was written before
+GOODBYE_S = 0.8  # how long `stop` lets what was written before leave; with nobody in reach an exit stays below 1 s
+_LOOK_S = 0.005
 _TURN_NS = 5_000_000  # of merging before other tasks get their turn
 
 _log = logging.getLogger("crdtcache")
@@ -116,6 +117,11 @@ class Driver:
         return self._nursery is not None
 
     @property
+    def refused(self) -> str:
+        """Who of those that were called does not take this node in, and why; "" for nobody."""
+        return next(iter(self._doors.refused.values()), "")
+
+    @property
     def conditions(self) -> list[str]:
         """What is not as it should be just now, one line each: seeds without addresses, refusals, being alone."""
         return self._doors.conditions.texts()
@@ -152,18 +158,31 @@ class Driver:
             self._rest()
 
     async def stop(self, seconds: float = GOODBYE_S) -> None:
-        """End `run`: open nothing new, send what was written, at most for `seconds`, and close."""
+        """End `run`: let what was written leave, at most for `seconds`, and close.
+
+        Three quarters of the time are for a link that is still to come up: a process may write and end before.
+        """
         nursery = self._nursery
         if nursery is None:
             return
+        end = trio.current_time() + seconds
+        with trio.move_on_after(seconds * 0.75) as patience:
+            while self._owes():  # noqa: ASYNC110 - nobody tells; it is looked at only at the very end
+                await trio.sleep(_LOOK_S)
+        if patience.cancelled_caught:
+            _log.warning("closing, and what was written last may have reached nobody: none took it in %.2g s", seconds)
         self._leaving = True
         self._doors.close()
         self._ring()
-        with trio.move_on_after(seconds):
+        with trio.move_on_at(end):
             while self._wires:
                 self._last_gone = trio.Event()
                 await self._last_gone.wait()
         nursery.cancel_scope.cancel()
+
+    def _owes(self) -> bool:
+        with self._lock:
+            return self._replica.owes()
 
     def abandon(self) -> None:
         """In a forked child: close its copies of the sockets, without a word to those at the other end."""
