@@ -303,7 +303,10 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
 
 def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
     members = [
-        MemberRow(_number(o), _number(generation), *map(_text, rest[:4])) for o, generation, *rest in _tuple(part[4])
+        MemberRow(
+            _number(origin), _number(born), _text(name), _text(region), _text(zone), _text(address), _number(down_ms)
+        )
+        for origin, born, name, region, zone, address, down_ms, *_ in _tuple(part[4])
     ]
     return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, _number(part[5]))
 

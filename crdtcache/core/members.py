@@ -64,13 +64,20 @@ class Members:
             self.addresses.setdefault(seed, _Address(now_ns)).seed = True
 
     def learn(self, row: MemberRow, now_ns: int) -> None:
-        """Somebody has met this member; call it soon, the greater origin a little later than the smaller."""
+        """Somebody has met this member; call it soon, the greater origin a little later than the smaller.
+
+        Whoever the sender still waits for is waited for here too, by a process that never met it as well.
+        """
         member = self.known.get(row.origin)
-        if member is not None and member.link is None:
-            member.down_ns = now_ns  # whoever says so is connected to it: it is in use, if not from here
+        down_ns = now_ns - row.down_ms * _MS
+        # What is told and told on gets younger by the time it travels, which is less than the age of a frame:
+        # it counts beyond that only, or two who tell each other of a third would wait for it for ever.
+        slack = self.tuning.max_frame_age_ms * _MS if row.down_ms else 0
+        if member is not None and member.link is None and down_ns > member.down_ns + slack:
+            member.down_ns = down_ns
         if member is not None or row.origin == self.origin or len(self.known) >= _MOST_MEMBERS:
             return
-        self.known[row.origin] = Member(row, down_ns=now_ns)
+        self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
         self._note_generation(row)
         if row.advertise and row.advertise not in self.addresses:
             wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
@@ -78,7 +85,7 @@ class Members:
 
     def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
         """A link to this member is up."""
-        row = MemberRow(hello.origin, hello.generation, hello.name, hello.region, hello.zone, hello.advertise)
+        row = MemberRow(hello.origin, hello.generation, hello.name, hello.region, hello.zone, hello.advertise, 0)
         member = self.known.setdefault(hello.origin, Member(row))
         if member.link != link:
             member.up_ns = now_ns
@@ -187,6 +194,11 @@ class Members:
             if member.link is not None or (now_ns - member.down_ns < hold and not self.succeeded(member))
         ]
 
-    def rows(self) -> list[MemberRow]:
-        """The connected members, for others to meet; who only dials out is none to call, but in use all the same."""
-        return [member.row for member in self.known.values() if member.link is not None]
+    def rows(self, now_ns: int) -> list[MemberRow]:
+        """The members in use, for others to meet and to wait for; who only dials out is none to call."""
+        return [
+            member.row
+            if member.link is not None
+            else member.row._replace(down_ms=max(1, (now_ns - member.down_ns) // _MS))
+            for member in self.in_use(now_ns)
+        ]

@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 
 class MemberRow(NamedTuple):
-    """What a member says of another that it has met, so that one seed is enough to meet all."""
+    """What a member says of another that is in use, so that one seed is enough to meet all."""
 
     origin: int
     generation: int
@@ -73,6 +73,7 @@ class MemberRow(NamedTuple):
     region: str
     zone: str
     advertise: str
+    down_ms: int  # for how long nobody has been connected to it, as far as the sender knows; 0: the sender is
 
 
 class Item(NamedTuple):

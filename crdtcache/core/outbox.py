@@ -122,7 +122,11 @@ class Outbox:
         """Queue a context message: what is accounted for here, and who has been met."""
         rows, clock_ms, mark = self.position(reading)
         link.control.append(
-            encode(Context(rows, clock_ms, mark, self._members.rows()[:_MOST_MEMBERS], self._held.digest.root()))
+            encode(
+                Context(
+                    rows, clock_ms, mark, self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
+                )
+            )
         )
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1

@@ -8,7 +8,7 @@ from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.base import Check
-from sim.engine import MS, SECOND
+from sim.engine import MS
 from sim.oracle import Write
 
 __all__ = ["SAFETY", "Accounted", "Expiry", "FrameAge", "Monotonic", "NoResurrection", "NoThinAir", "Stamps"]
@@ -188,9 +188,8 @@ class Expiry(Check):
 class Monotonic(Check):
     """I13: on one replica, what is visible of a key never goes back to an older version.
 
-    Unless the newer one has expired, or was deleted while the older one's holder was away for longer than gc_hold
-    (or unknown to a process that had just started): then the older write, which its remover had not seen, may be
-    taken in after the removal was forgotten.
+    Unless the newer one has expired, or was deleted while the older one's writer was away for longer than gc_hold,
+    or is gone: then the older write, which its remover had not seen, may be taken in after the removal was forgotten.
     """
 
     name = "I13"
@@ -212,16 +211,18 @@ class Monotonic(Check):
     def _look(self, node: Node, key: Key, entry: Entry) -> None:
         place = (node.index, node.process, key)
         before = self._newest.get(place, (0, 0))
-        if entry[:2] < before and self.world.strict and not self._excused(node, key, entry[:2], before):
+        if entry[:2] < before and self.world.strict and not self._excused(key, entry[:2], before):
             raise self.fail(f"shows {text_of(entry[:2])} after {text_of(before)}", node=node.index, key=key)
         self._newest[place] = max(before, entry[:2])
 
-    def _excused(self, node: Node, key: Key, version: tuple[int, int], before: tuple[int, int]) -> bool:
+    def _excused(self, key: Key, version: tuple[int, int], before: tuple[int, int]) -> bool:
         world = self.world
         newer = world.oracle.by_version.get(before)
         if newer is not None and newer.may_lapse_by(world.unix_ms + world.skew_ms):
             return True
-        if world.plan.tuned().gc_hold_ms >= world.plan.calm_ms and node.started_at < 1 * SECOND:
+        older = world.oracle.by_version.get(version)
+        gone = older is not None and world.nodes[older.node].process != older.process
+        if world.plan.tuned().gc_hold_ms >= world.plan.calm_ms and not gone:
             return False
         removals = world.oracle.removals.get(str(key), [])
         return any(d.version > version and not d.had_seen(version) for d in removals)

@@ -15,7 +15,7 @@ from sim.plan import Plan, PlanError
 
 __all__ = ["SCENARIOS", "Scenario", "find", "scenario"]
 
-_ROOMS = ("named", "directed", "swarm")
+_ROOMS = ("named", "directed", "returners", "swarm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,58 +14,6 @@ __all__: list[str] = []
 
 
 @scenario
-def away_across_collection(seed: int, nodes: int | None) -> Plan:
-    """A node is away while what it holds is deleted and collected, longer than anybody waits: it revives nothing."""
-    rng, count = rng_of("away-across-collection", seed), nodes or 3
-    away = rng.randrange(count)
-    alone = faults.between([away], (i for i in range(count) if i != away))
-    start = rng.randrange(4_000, 6_000)
-    return make(
-        "away-across-collection",
-        seed,
-        nodes=count,
-        calm_ms=24_000,
-        faults=[
-            faults.cut(alone, start, 15_000, "one"),
-            faults.cut(alone, 17_000, 22_000 + rng.randrange(1_500), "one"),
-        ],
-        count=600,
-        keys=24,
-        mix={"put": 40, "delete": 30, "get": 25, "ttl": 4, "evict": 1},
-        tuning={
-            "gc_hold_ms": rng.choice((2_000, 2_000, 60_000)),
-            "dead_share": rng.choice((0.001, 0.5, 0.5)),
-            "log_records": rng.choice((24, 100, 2_000)),
-        },
-    )
-
-
-@scenario
-def held_on_one_side(seed: int, nodes: int | None) -> Plan:
-    """Some have collected a dead entry and some still hold it, when old live entries come back."""
-    rng, count = rng_of("held-on-one-side", seed), nodes or 4
-    shapes = [faults.halves(count, rng), faults.one(count, rng), faults.one(count, rng)]
-    cuts = []
-    at = 3_000
-    for pairs in shapes:
-        length = rng.randrange(3_500, 6_500)
-        cuts.append(faults.cut(pairs, at, at + length, "staggered"))
-        at += rng.randrange(2_000, 5_500)
-    late = rng.randrange(count)
-    return make(
-        "held-on-one-side",
-        seed,
-        nodes=count,
-        calm_ms=22_000,
-        faults=[*cuts, Fault("crash", 9_000, 12_000, nodes=(late,))],
-        count=600,
-        keys=16,
-        mix={"put": 40, "delete": 35, "get": 25},
-        tuning={"gc_hold_ms": 2_500, "log_records": rng.choice((24, 60)), "window_entries": 4},
-    )
-
-
-@scenario
 def parked_inside_a_slice(seed: int, nodes: int | None) -> Plan:
     """A clock runs ahead for a while: stamps are parked in the middle of slices, and nothing around them is lost."""
     rng, count = rng_of("parked-inside-a-slice", seed), nodes or 3
@@ -305,65 +253,6 @@ def clears(seed: int, nodes: int | None) -> Plan:
         keys=30,
         mix={"put": 55, "delete": 10, "get": 20, "touch": 5, "ttl": 8, "clear": 2, "clear_local": 1},
         tuning={"log_records": rng.choice((24, 2_000)), "step_entries": 4, "window_entries": 2},
-    )
-
-
-@scenario
-def two_returners(seed: int, nodes: int | None) -> Plan:
-    """One comes back with an older write than a forgotten delete had removed, then another with what it removed."""
-    rng, count = rng_of("two-returners", seed), max(nodes or 4, 4)
-    early, late = count - 2, count - 1
-    others = tuple(i for i in range(count) if i != early)
-    cuts = [
-        faults.cut(faults.between([early], others), 3_000, 13_000, "one"),
-        faults.cut(faults.between([late], (i for i in range(count) if i != late)), 6_000, 14_500, "one"),
-    ]
-    ops = []
-    for number in range(30):
-        key, at = f"q{number}", rng.randrange(1_000)
-        if number % 3:  # the others are only removed, and come back to nothing
-            ops.append(Op((3_200 + at) * 1_000, early, "put", key, f"older{number}"))
-        ops += [
-            Op((4_600 + at) * 1_000, rng.randrange(count - 2), "put", key, f"newer{number}"),
-            Op((6_300 + at) * 1_000, rng.randrange(count - 2), "delete", key),
-        ]
-    return make(
-        "two-returners",
-        seed,
-        nodes=count,
-        calm_ms=18_000,
-        faults=cuts,
-        ops=ops,
-        count=400,
-        tuning={
-            "gc_hold_ms": rng.choice((2_000, 60_000)),
-            "dead_share": 0.5,
-            "log_records": rng.choice((24, 24, 2_000)),
-        },
-    )
-
-
-@scenario
-def born_apart(seed: int, nodes: int | None) -> Plan:
-    """A node is born into a partition and deletes what others wrote: to know nobody is no reason to forget."""
-    rng, count = rng_of("born-apart", seed), max(nodes or 3, 2)
-    lone = count - 1
-    ops = []
-    for number in range(20):
-        key, at = f"q{number}", rng.randrange(1_000)
-        ops += [
-            Op((2_000 + at) * 1_000, rng.randrange(lone), "put", key, f"older{number}"),
-            Op((3_200 + at) * 1_000, lone, "delete", key),
-        ]
-    return make(
-        "born-apart",
-        seed,
-        nodes=count,
-        calm_ms=14_000,
-        faults=[faults.cut(faults.between([lone], range(lone)), 0, 9_000 + rng.randrange(2_000), "one")],
-        ops=ops,
-        count=400,
-        tuning={"gc_hold_ms": 60_000, "dead_share": 0.5, "log_records": rng.choice((24, 60))},
     )
 
 

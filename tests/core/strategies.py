@@ -63,7 +63,7 @@ rows = st.builds(
 )
 marks = st.tuples(words64, words64)
 texts = st.text(max_size=10)
-members = st.builds(MemberRow, origins, words64, texts, texts, texts, texts)
+members = st.builds(MemberRow, origins, words64, texts, texts, texts, texts, words64)
 
 
 @st.composite

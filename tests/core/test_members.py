@@ -259,6 +259,39 @@ def test_a_member_that_only_somebody_else_is_connected_to_is_in_use() -> None:
     assert in_use == ["a"]
 
 
+def test_who_is_away_is_waited_for_also_by_a_process_that_never_met_it() -> None:
+    """Found by a random schedule: a joiner forgot a delete while the writer of an older value was away."""
+    world = World("axb", tuning=replace(FAST, gc_hold_ms=5_000))
+    world.link_all()
+    world.run(100)
+    world.cut_off("x")
+    world.run(500)
+    joiner = world.add("j")
+    world.link("j", "a")
+    world.run(200)
+    in_use = joiner.members.in_use(world.reading("j").mono_ns)
+    assert [member.row.name for member in in_use] == ["a", "x", "b"]
+    assert joiner.map.context.frontier.keys() >= {world["x"].origin}, "so that the low watermark waits for it"
+
+
+def test_those_who_tell_each_other_of_one_that_is_away_let_go_of_it() -> None:
+    """However often it is told on, and however long each frame travels."""
+    world = World("abcx", tuning=replace(FAST, gc_hold_ms=5_000))
+    world.link_all()
+    world.run(100)
+    world.cut_off("x")
+    for _ in range(120):  # frames travel for 50 ms, a sixth of the age that they may have
+        for source, target in list(world.pipes):
+            while world.deliver(source, target):
+                pass
+            while world.pump(source, target):
+                pass
+        world.step(50)
+    for name in "abc":
+        names = [member.row.name for member in world[name].members.in_use(world.reading(name).mono_ns)]
+        assert sorted([*names, name]) == ["a", "b", "c"]
+
+
 def test_who_is_connected_is_in_use_even_if_another_has_taken_its_name() -> None:
     members = Members(1, FAST, random.Random(0))
     world = World("a")
@@ -269,7 +302,7 @@ def test_who_is_connected_is_in_use_even_if_another_has_taken_its_name() -> None
     assert [member.row.origin for member in members.in_use(HOUR_MS * MS)] == [5, 6]
     members.down(members.known[5], HOUR_MS * MS)
     assert [member.row.origin for member in members.in_use(HOUR_MS * MS)] == [6]
-    assert members.rows() == [MemberRow(6, younger.generation, "a", "default", "", "a:2738")]
+    assert members.rows(HOUR_MS * MS) == [MemberRow(6, younger.generation, "a", "default", "", "a:2738", 0)]
 
 
 def test_stopping_ends_every_link_and_forgets_calls_under_way() -> None:
