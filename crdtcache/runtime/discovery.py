@@ -15,15 +15,15 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import ANY, DEFAULT_PORT, Address, parse, parse_peers
 
-__all__ = ["Listening", "SeedSource", "Seeds", "bind", "call", "callable_host"]
+__all__ = ["Listening", "SeedSource", "Seeds", "Transport", "bind", "call", "callable_host"]
 
 SeedSource: TypeAlias = "str | Iterable[str] | Callable[[], Iterable[str]] | None"
 
@@ -142,11 +142,23 @@ def _hosts(name: str) -> list[str]:
 
 
 class Listening(NamedTuple):
-    """What was bound. Closing the sockets is the caller's part."""
+    """What was bound. Closing the listeners is the caller's part."""
 
-    sockets: list[trio.socket.SocketType]
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
     address: Address  # the first one, with the port that was really given
     taken: Address | None  # "auto" found its port taken here, perhaps by another worker of the same service
+
+
+class Transport(Protocol):
+    """Where streams come from: this module's `bind` and `call`, or what stands in their place without a socket."""
+
+    async def bind(self, listen: str, *, local: bool, guarded: bool, share: bool = False) -> Listening:
+        """Open what `listen` asks for. Raises `ConfigError`."""
+        ...
+
+    async def call(self, address: str, timeout_s: float, limiter: trio.CapacityLimiter) -> trio.abc.Stream | str:
+        """A connection to `address`, or why there is none."""
+        ...
 
 
 async def bind(listen: str, *, local: bool, guarded: bool, share: bool = False) -> Listening:
@@ -210,8 +222,8 @@ def _bind_all(hosts: list[str], port: int, taken: Address | None) -> Listening:
             sock.close()
         raise
     bound = opened[0].getsockname()
-    sockets = [trio.socket.from_stdlib_socket(sock) for sock in opened]
-    return Listening(sockets, Address(bound[0], bound[1]), taken)
+    listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in opened]
+    return Listening(listeners, Address(bound[0], bound[1]), taken)
 
 
 def _bind_any(port: int) -> socket.socket:

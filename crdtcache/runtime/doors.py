@@ -27,9 +27,10 @@ import trio
 from crdtcache.core.messages import Hello
 from crdtcache.core.replica import Replica
 from crdtcache.errors import ConfigError
+from crdtcache.runtime import discovery
 from crdtcache.runtime.addresses import Address, parse
 from crdtcache.runtime.clocks import TimeSource
-from crdtcache.runtime.discovery import Listening, Seeds, SeedSource, bind, call, callable_host
+from crdtcache.runtime.discovery import Listening, Seeds, SeedSource, Transport, callable_host
 from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
 from crdtcache.runtime.link import Link, LinkLost, tune
 from crdtcache.tuning import Tuning
@@ -94,6 +95,7 @@ class Doors:
         insecure: bool,
         tuning: Tuning,
         parent: str = "",
+        transport: Transport = discovery,
     ) -> None:
         if secret is not None and not secret:
             raise ConfigError("secret= is empty; leave it out for none")
@@ -109,6 +111,7 @@ class Doors:
         self._insecure = insecure
         self._parent = parent
         self._tuning = tuning
+        self._transport = transport
         self._given = str(parse(replica.advertise, "advertise=")) if replica.advertise else ""
         if self._given and parse(self._given, "advertise=").wildcard:
             raise ConfigError(f"advertise={replica.advertise!r} is a place to listen, not one to call")
@@ -118,7 +121,7 @@ class Doors:
         self._strangers: dict[int, trio.CancelScope] = {}
         self._stranger = 0
         self._scanned = False
-        self._streams: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()  # all that were met and not yet closed
+        self._streams: weakref.WeakSet[trio.abc.Stream] = weakref.WeakSet()  # all that were met and not yet closed
         self._links = 0
         self._fewer = trio.Event()
 
@@ -129,7 +132,7 @@ class Doors:
         advertise = self._given
         if self._listen is not None:
             guarded = self._secret is not None or self._insecure
-            self._listening = await bind(
+            self._listening = await self._transport.bind(
                 self._listen, local=self._seeds.loopback, guarded=guarded, share=bool(self._parent)
             )
             self.address = str(self._listening.address)
@@ -149,21 +152,22 @@ class Doors:
         self._limiter = trio.CapacityLimiter(_MOST_RESOLVERS)
         self._alone_since = trio.current_time()
         self._links = 0
-        sockets = self._listening.sockets if self._listening is not None else []
+        listeners = self._listening.listeners if self._listening is not None else ()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 if self._seeds or self._parent:
                     nursery.start_soon(self._find_seeds)
-                for sock in sockets:
-                    nursery.start_soon(self._accept, nursery, trio.SocketListener(sock))
+                for listener in listeners:
+                    nursery.start_soon(self._accept, nursery, listener)
                 try:
                     await trio.sleep_forever()
                 finally:
                     self._nursery = None  # before its last task is gone: then it takes no new one
         finally:
-            for sock in sockets:
-                sock.close()
+            for listener in listeners:
+                with trio.CancelScope(shield=True):
+                    await trio.aclose_forcefully(listener)
 
     def close(self) -> None:
         """End `stand`: nothing new comes in or goes out."""
@@ -172,9 +176,9 @@ class Doors:
 
     def abandon(self) -> None:
         """Close every socket of this process, as `Driver.abandon` has it: trio is not told, it runs elsewhere."""
-        listeners = self._listening.sockets if self._listening is not None else []
-        for sock in [*listeners, *(stream.socket for stream in list(self._streams))]:
-            number = sock.detach()
+        listeners = self._listening.listeners if self._listening is not None else ()
+        for each in (*listeners, *self._streams):
+            number = each.socket.detach() if isinstance(each, trio.SocketListener | trio.SocketStream) else -1
             if number >= 0:
                 os.close(number)
 
@@ -197,7 +201,7 @@ class Doors:
         self._links = links
 
     @trio.lowlevel.enable_ki_protection
-    async def _accept(self, nursery: trio.Nursery, listener: trio.SocketListener) -> None:
+    async def _accept(self, nursery: trio.Nursery, listener: trio.abc.Listener[trio.abc.Stream]) -> None:
         while True:
             try:
                 stream = await listener.accept()
@@ -215,7 +219,7 @@ class Doors:
             nursery.start_soon(self._answer, self._stranger, stream, scope)
 
     @trio.lowlevel.enable_ki_protection
-    async def _answer(self, number: int, stream: trio.SocketStream, scope: trio.CancelScope) -> None:
+    async def _answer(self, number: int, stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
         try:
             await self._meet(stream, None, scope)
         finally:
@@ -225,7 +229,7 @@ class Doors:
     async def _call(self, address: str) -> None:
         handed_over = False
         try:
-            stream = await call(address, self._tuning.dial_timeout_ms / 1_000, self._limiter)
+            stream = await self._transport.call(address, self._tuning.dial_timeout_ms / 1_000, self._limiter)
             if isinstance(stream, str):
                 _log.debug("calling %s: %s", address, stream)
                 self._note_alone(address, stream)
@@ -238,7 +242,7 @@ class Doors:
                 self._on_change()
 
     @trio.lowlevel.enable_ki_protection
-    async def _meet(self, stream: trio.SocketStream, dialed: str | None, scope: trio.CancelScope) -> bool:
+    async def _meet(self, stream: trio.abc.Stream, dialed: str | None, scope: trio.CancelScope) -> bool:
         """Greet whoever is at the other end, within `scope`; True if the link was handed over."""
         link = Link(stream, GREETING_BYTES)
         limit_s = self._tuning.silent_ms / 1_000
@@ -288,12 +292,12 @@ class Doors:
                 "alone", f"no other node can be reached ({address}: {why}); working alone, calling on"
             )
 
-    def _learn_own_address(self, stream: trio.SocketStream) -> None:
+    def _learn_own_address(self, stream: trio.abc.Stream) -> None:
         """Listening at all addresses, the own end of the first link is what others may call; loopback if no other."""
         if self._given or self._listening is None or not self._listening.address.wildcard:
             return
         with suppress(OSError):
-            host = callable_host(stream.socket.getsockname())
+            host = callable_host(stream.socket.getsockname()) if isinstance(stream, trio.SocketStream) else None
             if host is None:
                 return
             address = Address(host, self._listening.address.port)
@@ -332,7 +336,9 @@ class Doors:
                 await trio.sleep(wait_ms / 1_000)  # many members lost at once are one reason to ask
 
 
-def _remote(stream: trio.SocketStream) -> str:
+def _remote(stream: trio.abc.Stream) -> str:
+    if not isinstance(stream, trio.SocketStream):
+        return "a caller without a socket"
     try:
         return str(stream.socket.getpeername()[0])
     except OSError:

@@ -28,8 +28,9 @@ import trio
 from crdtcache.core.messages import Hello
 from crdtcache.core.outcome import Change, Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.replica import Replica
+from crdtcache.runtime import discovery
 from crdtcache.runtime.clocks import TimeSource
-from crdtcache.runtime.discovery import SeedSource
+from crdtcache.runtime.discovery import SeedSource, Transport
 from crdtcache.runtime.doors import Doors
 from crdtcache.runtime.link import HEADER, SEND_BYTES, Link, LinkLost
 from crdtcache.tuning import Tuning
@@ -48,8 +49,8 @@ class Driver:
     """Runs one replica on trio: sockets, time and names. Everything but `wake` belongs to the thread of `run`.
 
     `lock` guards the replica; `deliver` gets every event, outside the lock, in the thread of `run`. `listen` and
-    `peers` as in `Node`; `parent`: of a fork,
-    where its parent listens. Raises `ConfigError` for what can be seen to be wrong without the network.
+    `peers` as in `Node`; `parent`: of a fork, where its parent listens; `transport` opens the streams: TCP, where none
+    is given. Raises `ConfigError` for what can be seen to be wrong without the network.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Driver:
         insecure: bool = False,
         tuning: Tuning | None = None,
         parent: str = "",
+        transport: Transport = discovery,
     ) -> None:
         self.asleep = False  # some writer sleeps, and no wake-up is on its way
         self._replica = replica
@@ -82,6 +84,7 @@ class Driver:
             insecure=insecure,
             tuning=self._tuning,
             parent=parent,
+            transport=transport,
         )
         self._numbers = itertools.count(1)
         self._rest()

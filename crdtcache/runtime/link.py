@@ -182,9 +182,9 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def tune(stream: trio.SocketStream) -> None:
-    """Bound the unsent bytes, where the system can; trio has set TCP_NODELAY and a bound of an eighth of this one."""
+def tune(stream: trio.abc.Stream) -> None:
+    """Bound a socket's unsent bytes, where the system can; trio has set TCP_NODELAY and an eighth of this bound."""
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if lowat is not None:
+    if lowat is not None and isinstance(stream, trio.SocketStream):
         with contextlib.suppress(OSError):
             stream.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)

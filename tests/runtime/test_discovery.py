@@ -285,8 +285,8 @@ async def test_a_call_tries_each_address_of_a_name(names):
 
 
 def close(listening):
-    for sock in listening.sockets:
-        sock.close()
+    for listener in listening.listeners:
+        listener.socket.close()
 
 
 @pytest.fixture
@@ -302,7 +302,7 @@ def free_port(monkeypatch):
 async def test_auto_stays_on_loopback_without_peers_beyond(free_port):
     listening = await bind("auto", local=True, guarded=False)
     assert listening.address == Address("127.0.0.1", free_port)
-    assert {sock.getsockname()[0] for sock in listening.sockets} <= {"127.0.0.1", "::1"}
+    assert {each.socket.getsockname()[0] for each in listening.listeners} <= {"127.0.0.1", "::1"}
     close(listening)
 
 
@@ -321,7 +321,7 @@ async def test_auto_takes_another_port_where_its_own_is_taken_and_says_which(fre
     assert first.taken is None
     assert second.taken == Address("127.0.0.1", free_port)
     assert second.address.port not in {0, free_port}
-    assert len({sock.getsockname()[1] for sock in second.sockets}) == 1
+    assert len({each.socket.getsockname()[1] for each in second.listeners}) == 1
     close(first)
     close(second)
 
@@ -378,7 +378,7 @@ async def test_where_ipv6_is_off_all_addresses_means_ipv4(ipv6_off, free_port):
     assert listening.address == Address("0.0.0.0", free_port)
     close(listening)
     listening = await bind("auto", local=True, guarded=False)
-    assert [sock.getsockname() for sock in listening.sockets] == [("127.0.0.1", free_port)]
+    assert [each.socket.getsockname() for each in listening.listeners] == [("127.0.0.1", free_port)]
     close(listening)
 
 
