@@ -10,7 +10,7 @@ outside the world that it makes.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -58,20 +58,28 @@ class Result:
 class World:
     """The nodes, the network and who watches them. Implements what `faults`, `adapter` and `checks` need of it."""
 
-    def __init__(self, plan: Plan, checks: Sequence[type[Check]] = (*SAFETY, *ENDING)) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        checks: Sequence[type[Check]] = (*SAFETY, *ENDING),
+        *,
+        engine: Engine | None = None,
+        node: Callable[..., Node] = Node,
+    ) -> None:
         self.plan = plan
-        self.engine = Engine()
+        self.engine = engine if engine is not None else Engine()
         self.oracle = Oracle()
         luck = Luck(plan.seed)
         self.network = Network(self.engine, luck, plan.matrix_ms, plan.jitter_percent)
         tuning = plan.tuned()
         self.nodes: Sequence[Node] = [
-            Node(machine, self.engine, self.network, luck, tuning, self) for machine in plan.machines
+            node(machine, self.engine, self.network, luck, tuning, self) for machine in plan.machines
         ]
         self.core: Sequence[int] = plan.core or tuple(range(len(self.nodes)))
         self.rogues: Sequence[int] = tuple(sorted({i for f in plan.faults if f.kind == "rogue" for i in f.nodes}))
         self.skew_ms = _skew(plan)
         self.calm_at = 0
+        self.converged_ms: int | None = None
         self.counts: dict[str, int] = {}
         self.coverage: dict[str, int] = {}
         self._unsafe = 0
@@ -176,22 +184,29 @@ class World:
         engine.at(_SAMPLE, Rank.SAMPLE, self._sample)
         engine.at(1 * SECOND, Rank.SAMPLE, self._mark)
 
-    def play(self, progress: Callable[[int], None] | None = None, until_ms: int | None = None) -> int | None:
-        """The run; raises the `Violation`, if there is one. Returns ms from the calm to convergence.
+    def play(self, progress: Callable[[int], None] | None = None, until_ms: int | None = None) -> None:
+        """The whole run, or up to `until_ms`; raises the `Violation`, if there is one.
 
-        With `until_ms` it ends at that time, and with None, wherever it is.
+        `progress` is told the percentage of the time up to the calm.
+        """
+        last = until_ms * MS if until_ms is not None else None
+        for until in self.phases():
+            self.engine.run(until if last is None else min(until, last))
+            if progress is not None:
+                progress(min(100, 100 * until // (self.plan.calm_ms * MS)))
+            if last is not None and until >= last:
+                return
+
+    def phases(self) -> Iterator[int]:
+        """The whole run as the instants up to which the engine is to be run, one after the other.
+
+        Raises the `Violation`, if there is one. At the end `converged_ms` is set.
         """
         self.prepare()
         engine, plan = self.engine, self.plan
-        if until_ms is not None:
-            engine.run(until_ms * MS)
-            return None
         step = plan.calm_ms * MS // 20 or MS
-        for part in range(1, 21):
-            engine.run(min(part * step, plan.calm_ms * MS))
-            if progress is not None:
-                progress(part * 5)
-        engine.run(plan.calm_ms * MS)
+        yield from range(step, plan.calm_ms * MS, step)
+        yield plan.calm_ms * MS
         self.calm_at = engine.now
         converges = Converges(self)
         until = engine.now + converges.bound_ms() * MS
@@ -204,14 +219,13 @@ class World:
                     raise converges.failure()
             elif settled_at < 0:
                 settled_at = engine.now
-            engine.run(engine.now + 50 * MS)
-        took = (settled_at - self.calm_at) // MS
+            yield engine.now + 50 * MS
+        self.converged_ms = (settled_at - self.calm_at) // MS
         for check in self.checks:
             check.converged()
-        engine.run(engine.now + plan.quiet_ms * MS)
+        yield engine.now + plan.quiet_ms * MS
         for check in self.checks:
             check.final()
-        return took
 
     def cleared(self, version: tuple[int, int]) -> bool:
         """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
@@ -299,9 +313,9 @@ def played(world: World, *, progress: Callable[[int], None] | None = None, until
     began = perf_counter()
     collecting = gc.isenabled()
     gc.disable()  # a world makes few cycles and is thrown away whole
-    violation, took = None, None
+    violation = None
     try:
-        took = world.play(progress, until_ms)
+        world.play(progress, until_ms)
     except Violation as found:
         violation = found
     except Exception as error:  # noqa: BLE001 whatever the core raises is a finding, with its plan
@@ -319,7 +333,7 @@ def played(world: World, *, progress: Callable[[int], None] | None = None, until
         engine.trace(),
         tuple(engine.marks),
         engine.events,
-        took,
+        world.converged_ms,
         seconds,
         world.counts,
         dict(sorted(world.coverage.items())),
