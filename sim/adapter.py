@@ -83,6 +83,7 @@ class Node:
         self._observer = observer
         self._rng = CoreRandom(luck, self.index, 0)
         self._links: dict[int, Connection] = {}
+        self._ready: dict[int, None] = {}  # links that may have something to send
         self._least: dict[int, int] = {}  # of each link: the least ns that a frame took
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._busy_until = 0
@@ -136,6 +137,7 @@ class Node:
         for connection in list(self._links.values()):
             self.network.close(connection, self, silent=power)
         self._links.clear()
+        self._ready.clear()
         self._least.clear()
         self._alarm, self._pump_due = 0, False
 
@@ -277,8 +279,11 @@ class Node:
         replica = self.replica
         if replica is None or process != self.process:
             return
-        for connection in list(self._links.values()):
-            self._write(replica, connection)
+        ready, self._ready = self._ready, {}
+        for number in ready:
+            connection = self._links.get(number)
+            if connection is not None:
+                self._write(replica, connection)
         self._after(replica, rouse=False)
 
     # ---- time and effects -------------------------------------------------------------------------------------
@@ -302,9 +307,11 @@ class Node:
                     rouse = True
         if replica is not self.replica:
             return
-        if rouse and self._links and not self._pump_due:
-            self._pump_due = True
-            self.engine.at(self.engine.now + _TURN, Rank.TIMER, self._post_pump, self.process)
+        if rouse:
+            self._ready.update(dict.fromkeys(replica.ready()))
+            if self._ready and not self._pump_due:
+                self._pump_due = True
+                self.engine.at(self.engine.now + _TURN, Rank.TIMER, self._post_pump, self.process)
         self._set_alarm(replica)
 
     def _post_pump(self, process: int) -> None:

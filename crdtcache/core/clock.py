@@ -13,9 +13,11 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["COUNTER_BITS", "Clock", "Guard", "Reading", "stamp_ms"]
+__all__ = ["COUNTER_BITS", "NEVER", "Clock", "Guard", "Reading", "stamp_ms"]
 
 COUNTER_BITS = 16
+NEVER = 1 << 63
+"""A monotonic time, in ns, that does not come."""
 
 
 class Reading(NamedTuple):

@@ -57,3 +57,13 @@ class Link:
         self.incomplete = 0  # sessions in a row that were not complete
         self.roots = (0, 0)  # our digest and the peer's, as of its last context message
         self.differ_ns = now_ns  # since when these two have not changed
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there may be more to send without anything new: a session, or a pull of what is still to come."""
+        return self.session is not None or len(self.cursors) > 1
+
+    @property
+    def waits(self) -> bool:
+        """Whether something waits to be sent, own writes left aside."""
+        return bool(self.control) or self.goes_on

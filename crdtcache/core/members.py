@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from crdtcache.core.clock import NEVER
 from crdtcache.core.messages import Hello, MemberRow
 from crdtcache.tuning import Tuning
 
@@ -55,13 +56,16 @@ class Members:
     known: dict[int, Member] = field(default_factory=dict)
     addresses: dict[str, _Address] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name
+    next_call_ns: int = NEVER  # a lower bound of when the next address is due: the book is read then, not before
 
     def learn_seeds(self, seeds: list[str], now_ns: int) -> None:
         """The resolved seeds, in place of those before; they are called at once."""
         for address in self.addresses.values():
             address.seed = False
         for seed in seeds:
-            self.addresses.setdefault(seed, _Address(now_ns)).seed = True
+            entry = self.addresses.setdefault(seed, _Address(now_ns))
+            entry.seed = True
+            self._note_due(entry)
 
     def learn(self, row: MemberRow, now_ns: int) -> None:
         """Somebody has met this member; call it soon, the greater origin a little later than the smaller.
@@ -81,7 +85,8 @@ class Members:
         self._note_generation(row)
         if row.advertise and row.advertise not in self.addresses:
             wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
-            self.addresses[row.advertise] = _Address(now_ns + wait)
+            entry = self.addresses[row.advertise] = _Address(now_ns + wait)
+            self._note_due(entry)
 
     def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
         """A link to this member is up."""
@@ -114,6 +119,7 @@ class Members:
             if lasted:
                 entry.failures = 0
                 entry.due_ns = now_ns + round(self.rng.uniform(0.02, 0.1) * self.tuning.redial_ms * _MS)
+                self._note_due(entry)
             else:
                 self._back_off(entry, now_ns)
 
@@ -139,6 +145,7 @@ class Members:
             cap = tuning.redial_slow_ms
         wait = min(cap, cap * 2 ** min(entry.failures, 10) // 32)
         entry.due_ns = now_ns + round(wait * self.rng.uniform(0.5, 1.0) * _MS)
+        self._note_due(entry)
 
     def renamed(self, origin: int) -> None:
         """This replica is another one from now on; where it met itself, somebody else is now."""
@@ -150,20 +157,24 @@ class Members:
         """The driver has stopped: no call is under way, and a new driver begins without a back-off."""
         for entry in self.addresses.values():
             entry.calling_ns, entry.failures, entry.due_ns = 0, 0, now_ns
+            self._note_due(entry)
 
     def calls(self, now_ns: int) -> list[str]:
         """The addresses to call now; each is then under way until `up` or `failed`."""
+        if now_ns < self.next_call_ns:
+            return []
         due = []
+        self.next_call_ns = NEVER
         for text, entry in self.addresses.items():
-            if self._wanted(entry) and max(entry.due_ns, self._call_ends(entry)) <= now_ns:
-                entry.calling_ns = now_ns
-                due.append(text)
+            if self._wanted(entry):
+                if max(entry.due_ns, self._call_ends(entry)) <= now_ns:
+                    entry.calling_ns = now_ns
+                    due.append(text)
+                self._note_due(entry)
         return due
 
-    def next_call_ns(self) -> int | None:
-        """When the next address is due."""
-        times = [max(e.due_ns, self._call_ends(e)) for e in self.addresses.values() if self._wanted(e)]
-        return min(times) if times else None
+    def _note_due(self, entry: _Address) -> None:
+        self.next_call_ns = min(self.next_call_ns, max(entry.due_ns, self._call_ends(entry)))
 
     def _call_ends(self, entry: _Address) -> int:
         # A driver that forgot to report is not waited for longer than any call can take.
@@ -182,7 +193,7 @@ class Members:
         return member.row.generation < self.latest[member.row.name]
 
     def _note_generation(self, row: MemberRow) -> None:
-        # Kept, not searched for: this is asked for each address before every sleep of the driver.
+        # Kept, not searched for: this is asked for each address whenever one is due.
         self.latest[row.name] = max(self.latest.get(row.name, 0), row.generation)
 
     def in_use(self, now_ns: int) -> list[Member]:

@@ -18,10 +18,10 @@ import random
 from typing import NamedTuple
 
 from crdtcache.core import removal
-from crdtcache.core.clock import Guard, Reading, stamp_ms
+from crdtcache.core.clock import NEVER, Guard, Reading, stamp_ms
 from crdtcache.core.codec import FrameError, Limits, decode, encode
 from crdtcache.core.digest import DIGEST_VERSION
-from crdtcache.core.entry import DEAD, Entry, Key, Value, Version
+from crdtcache.core.entry import DEAD, EXPIRES, Entry, Key, Value, Version
 from crdtcache.core.gaps import Gaps
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
@@ -113,10 +113,13 @@ class Replica:
         self._rng = rng
         self._limits = Limits(self.tuning.key_bytes, self.tuning.inline_bytes)
         self._links: dict[int, Link] = {}
+        self._ready: dict[int, None] = {}  # the links that may have something to send
+        self._pushed = 0  # the last own write that made all of them ready
         self._gaps = Gaps(self.tuning, rng)
         self._events: list[Event] = []
         self._context_ns = reading.mono_ns
-        self._collect_ns = reading.mono_ns
+        self._swept_ns = 0  # when expiry and collection last had their turn
+        self._lead_ms = 0  # wall minus monotonic clock, at that time
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
         self._counts = dict.fromkeys(_COUNTERS, 0)
@@ -177,7 +180,7 @@ class Replica:
         """Clear the whole cluster of everything written before this instant."""
         self.settle()
         version = self.map.clear(reading)
-        self._sessions.interrupt()
+        self._interrupt()
         removal.clear_step(self.map, reading, self.tuning.step_entries)
         return version
 
@@ -250,6 +253,7 @@ class Replica:
         self._links[link] = fresh
         self._links_ns = 0
         self._outbox.tell(fresh, reading)
+        self._ready[link] = None
         self._events.append(PeerUp(link, hello))
         return None
 
@@ -275,6 +279,7 @@ class Replica:
 
     def _drop(self, link: Link, reading: Reading) -> None:
         self._links.pop(link.number, None)
+        self._ready.pop(link.number, None)
         self._gaps.dropped(link.number, reading.mono_ns)
 
     def learn_seeds(self, addresses: list[str], reading: Reading) -> None:
@@ -331,6 +336,8 @@ class Replica:
         for message in messages:
             if source.number in self._links:
                 self._handle(source, message, reading)
+        if source.waits and source.number in self._links:
+            self._ready[source.number] = None
         if self.store.over():
             self._make_room(reading)
 
@@ -363,7 +370,9 @@ class Replica:
             return
         if part.origin == self.origin:
             return
-        applied = apply_slice(self.map, part, reading, self._slowest_ms(reading))
+        # The slowest clock is looked for among all members, and matters only to what expires.
+        expires = any(item.entry[EXPIRES] for item in part.items)
+        applied = apply_slice(self.map, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)
         link.rows[part.origin] = max(link.rows.get(part.origin, 0), part.hi)
         if applied.gone:
@@ -434,6 +443,7 @@ class Replica:
         link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
         if pull.origin == self.origin:
             link.before = 0
+        self._ready[link.number] = None
 
     def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
         self._gaps.answered(answer.origin, link.number, reading.mono_ns)
@@ -442,6 +452,23 @@ class Replica:
             self._sessions.open(link, reading)
 
     # ---- sending --------------------------------------------------------------------------------------------------
+
+    def ready(self) -> list[int]:
+        """The links that may have something to send since this was last asked; `poll` of others gives None.
+
+        Not asked of all links after each call: what arrives is mostly for this replica alone, and to find that
+        out link by link costs more than all the rest where there are many.
+        """
+        self.settle()
+        last = self.map.context.last.get(self.origin, 0)
+        if last != self._pushed:
+            self._pushed = last
+            links = list(self._links)
+        else:
+            links = [number for number in self._ready if number in self._links]
+        # A session, or a pull of what is still to come, goes on by itself.
+        self._ready = {number: None for number in links if self._links[number].goes_on}
+        return links
 
     def poll(self, link: int, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one, at most about `frame_bytes`; None: nothing to send now."""
@@ -458,17 +485,28 @@ class Replica:
 
     def deadline(self) -> int | None:
         """Monotonic ns at which `advance` is due; the driver may come later, and loses only time."""
-        due = [self._context_ns, self._collect_ns] if self._links else [self._collect_ns]
-        if self._links:
-            due.append(self._links_ns)
         if self.map.clearing:
-            due.append(0)
-        due += self._gaps.due_ns()
-        call = self.members.next_call_ns()
-        if call is not None:
-            due.append(call)
-        self._expected_ns = min(due)
-        return self._expected_ns
+            due = 0
+        else:
+            due = min(self._sweep_ns(), self.members.next_call_ns)
+            if self._links:
+                due = min(due, self._context_ns, self._links_ns)
+            if self._gaps:
+                due = min([due, *self._gaps.due_ns()])
+        self._expected_ns = due if due < NEVER else 0
+        return due if due < NEVER else None
+
+    def _sweep_ns(self) -> int:
+        """When something may expire, die, be collected or evicted: no sweep is due that would find nothing."""
+        held, sweep_ns = self.map, self.tuning.sweep_ms * _MS
+        if held.overdue or held.deleted or held.lapsed or held.store.over():
+            return self._swept_ns + sweep_ns
+        next_ms = held.store.expiring.next_ms()
+        if next_ms is None:
+            return NEVER
+        # Somebody may set the wall clock: looked at again after ten sweeps.
+        due = min((next_ms - self._lead_ms) * _MS, self._swept_ns + 10 * sweep_ns)
+        return max(due, self._swept_ns + sweep_ns)
 
     def advance(self, reading: Reading) -> None:
         """Do what is due: expiry, clearing, collection, room, pulls, context messages, silent links, calls."""
@@ -483,13 +521,14 @@ class Replica:
                 link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
         if held.clearing:
             removal.clear_step(held, reading, tuning.step_entries)
-        if now >= self._collect_ns:
+        if now >= self._sweep_ns():
             step = tuning.step_entries
             hidden = removal.expire(held, reading, self._slowest_ms(reading), step)
-            collected = removal.collect(held, reading, self._watermark(now), step)
+            collected = removal.collect(held, reading, self._watermark(now) if held.deleted else 0, step)
             # A full step means more: go on at once, after whoever waits for the lock.
             full = len(hidden) >= step or collected >= step
-            self._collect_ns = now if full else now + tuning.sweep_ms * _MS
+            self._swept_ns = now - tuning.sweep_ms * _MS if full else now
+            self._lead_ms = reading.wall_ms - now // _MS
         if self.store.over():
             self._make_room(reading)
         if self._links and now >= self._links_ns:
@@ -497,14 +536,18 @@ class Replica:
         if self._links and now >= self._context_ns:
             spread = self._rng.uniform(0.8, 1.2)
             self._context_ns = now + round(tuning.context_ms * spread * _MS)
-            self._outbox.tell(self._links[self._rng.choice(list(self._links))], reading)
+            number = self._rng.choice(list(self._links))
+            self._outbox.tell(self._links[number], reading)
+            self._ready[number] = None
         for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
             link.control.append(encode(pull))
+            self._ready[link.number] = None
             self._counts["pulls"] += 1
         self._events.extend(Dial(address) for address in self.members.calls(now))
 
     def _watch_links(self, reading: Reading) -> None:
         now, tuning = reading.mono_ns, self.tuning
+        dues = []
         for link in list(self._links.values()):
             if now - link.heard_ns >= tuning.silent_ms * _MS:
                 self._break(link, f"silent for {(now - link.heard_ns) // _MS} ms", reading)
@@ -515,15 +558,13 @@ class Replica:
                 self._counts["sessions_stuck"] += 1
             if link.too_old:
                 self._sessions.open(link, reading)
-        self._links_ns = min(
-            (
-                min(k.sent_ns + tuning.keepalive_ms * _MS, k.heard_ns + tuning.silent_ms * _MS)
-                for k in self._links.values()
-            ),
-            default=now,
-        )
-        # A link whose writer has not come by yet is looked at again soon, not at once.
-        self._links_ns = max(self._links_ns, now + 50 * _MS)
+            sent_ns = link.sent_ns
+            if link.waits or now - sent_ns >= tuning.keepalive_ms * _MS:
+                self._ready[link.number] = None
+                sent_ns = now
+            dues.append(min(sent_ns + tuning.keepalive_ms * _MS, link.heard_ns + tuning.silent_ms * _MS))
+        # Not each at its own instant, but all whose time comes within an eighth of the period together.
+        self._links_ns = max(min(dues, default=now), now + tuning.keepalive_ms * _MS // 8)
 
     def _watermark(self, now_ns: int) -> int:
         """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
@@ -568,8 +609,12 @@ class Replica:
             self._counts["parked"] += 1
             return False
         if self.map.raise_clear_mark(mark):
-            self._sessions.interrupt()
+            self._interrupt()
         return True
+
+    def _interrupt(self) -> None:
+        self._sessions.interrupt()
+        self._ready.update((link.number, None) for link in self._links.values() if link.waits)
 
     def _break(self, link: Link, reason: str, reading: Reading) -> None:
         self._counts["links_broken"] += 1

@@ -292,9 +292,12 @@ class Driver:
         Most of what arrives is for this replica alone; waking every writer to find nothing would cost a turn
         of the scheduler per link and frame.
         """
-        for wire in list(self._parked.values()):
-            if wire.number not in self._parked:
-                continue
+        with self._lock:
+            ready = self._replica.ready()
+        for number in ready:
+            wire = self._parked.get(number)
+            if wire is None:
+                continue  # its writer is awake, and sleeps only when nothing is left
             with self._lock:
                 frame = self._replica.poll(wire.number, self._clock.reading())
                 events = self._replica.take_events()

@@ -329,8 +329,9 @@ def test_a_replica_that_gets_rubbish_breaks_the_link_and_stays_as_it_was(data: b
     world.deliver("a", "b")
     assert picture(world, "b") == before
     if ("a", "b") not in world.pipes:
-        assert world["b"].stats()["frames_bad"] == 1
-        assert "bad frame" in str(world.events["b"])
+        stats = world["b"].stats()
+        assert stats["frames_bad"] + stats["frames_old"] == 1  # b"\x91\x00" is a frame, made long ago
+        assert "bad frame" in str(world.events["b"]) or stats["frames_old"]
     world.check()
 
 

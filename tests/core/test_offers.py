@@ -129,6 +129,7 @@ def test_o3_gone_is_answered_with_what_is_held_for_the_key() -> None:
     world["b"].map.context.leave_dot(AT + 5, A)
     [link] = world["b"]._links.values()
     world["b"]._outbox.answer_gone(link, [("k", AT + 5, B)])
+    world["b"]._ready[link.number] = None
     world.carry(("b", "a"))
     assert world.get("a", "k") == "older"
 

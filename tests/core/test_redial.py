@@ -16,6 +16,14 @@ def hello(origin: int, name: str = "", generation: int = 1) -> Hello:
     return Hello(1, 1, (), "c", 1, name or f"n{origin}", "r", "", origin, generation, f"10.0.0.{origin}:2738", 1, False)
 
 
+def called(members: Members, now: int) -> tuple[int, str]:
+    """The next call from `now` on: when, and where to."""
+    while not (addresses := members.calls(now)):
+        now = members.next_call_ns
+    (address,) = addresses
+    return now, address
+
+
 def calls_in(members: Members, origin: int, lasts_ns: int, seconds: int) -> int:
     """How often this member is called in `seconds` if each link ends `lasts_ns` after it came up."""
     now, calls = _S, 0
@@ -23,10 +31,7 @@ def calls_in(members: Members, origin: int, lasts_ns: int, seconds: int) -> int:
     while now < (seconds + 1) * _S:
         now += lasts_ns
         members.down(members.known[origin], now)
-        due = members.next_call_ns()
-        assert due is not None
-        now = max(now, due)
-        (address,) = members.calls(now)
+        now, address = called(members, now)
         calls += 1
         members.up(hello(origin), calls + 1, now, address)
     return calls
@@ -51,8 +56,7 @@ def test_a_link_that_lasted_is_called_again_at_once():
     members.up(hello(5), 1_000, now, None)
     now += Tuning().silent_ms * _MS
     members.down(member, now)
-    due = members.next_call_ns()
-    assert due is not None
+    due, _ = called(members, now)
     assert due - now <= Tuning().redial_ms * _MS / 10
 
 
@@ -62,8 +66,7 @@ def test_a_new_process_at_an_address_owes_nothing_for_the_old_one():
     address = hello(5).advertise
     members.up(hello(6)._replace(advertise=address), 1_000, 20 * _S, address)
     members.down(members.known[6], 20 * _S)
-    due = members.next_call_ns()
-    assert due is not None
+    due, _ = called(members, 20 * _S)
     assert due - 20 * _S <= Tuning().redial_ms * _MS / 16
 
 
