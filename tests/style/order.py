@@ -23,6 +23,8 @@ READING_ORDER = (
     "core.removal",
     "core.slices",
     "core.codec",
+    "core.claims",
+    "core.spread",
     "core.members",
     "core.session",
     "core.links",
