@@ -655,7 +655,7 @@ class Replica:
         self.settle()
         last = self.map.context.last.get(self.origin, 0)
         if not self._links:
-            return self.map.sent < last and (self.seeded or self.members.next_call_ns() is not None)
+            return self.map.sent < last and (self.seeded or self.members.next_call_ns < NEVER)
         return not any(
             link.rows and link.rows.get(self.origin, 0) >= link.before and link.cursors.get(self.origin, 0) >= last
             for link in self._links.values()
