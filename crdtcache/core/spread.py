@@ -12,7 +12,7 @@ Nothing is elected, nothing agreed: views that differ make a duplicate (harmless
 pull). Decision: a member finds its parent by a hash of both, not by counting positions (`8p + 1 .. 8p + 8` in the
 design): there one departure moves all positions behind it, and on average a tenth of 200 members change their parent;
 here a fiftieth do. For the same reason one tree serves all writers of a group: the writer stays where it is in it.
-Decision: 20 groups, no member leading two: with 8, and leaders as they come, one of 200 had 97 links; so it has 62.
+Decision: 20 groups, no member leading two: with 8, and leaders as they come, one of 200 had 97 links; so it has 64.
 Source: DESIGN section 10; rendezvous hashing: Thaler and Ravishankar 1996.
 """
 
@@ -160,12 +160,14 @@ def _orders(origins: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 
 @lru_cache(maxsize=128)
 def _below(order: tuple[int, ...], fan_out: int) -> dict[int, tuple[int, ...]]:
-    """Who is told by whom: level by level, each by the one above that hashes highest with it."""
+    """Who is told by whom: level by level, each by the one above that hashes highest with it and has room for it."""
     below: dict[int, list[int]] = {origin: [] for origin in order}
+    most = fan_out + fan_out // 4
     above, start, width = order[:1], 1, fan_out
     while start < len(order):
         level = order[start : start + width]
         for origin in level:
-            below[max((hash64((other ^ origin).to_bytes(8)), other) for other in above)[1]].append(origin)
+            open_to = [other for other in above if len(below[other]) < most]
+            below[max((hash64((other ^ origin).to_bytes(8)), other) for other in open_to)[1]].append(origin)
         above, start, width = level, start + width, width * fan_out
     return {origin: tuple(children) for origin, children in below.items()}
