@@ -42,11 +42,13 @@ _KINDS: dict[type, _Kind] = {
 _SESSION, _EMPTY = _Kind("l2 thick", "session"), _Kind("grid", "sign of life")
 
 
-def space_time(recording: Recording, at_s: float | None = None, key: str | None = None) -> Drawing:
+def space_time(
+    recording: Recording, at_s: float | None = None, key: str | None = None, span_s: float | None = None
+) -> Drawing:
     """Frames between the nodes round an instant: each from when it was sent to when the other process had it.
 
     Without `at_s`: what led to the violation, or what followed the end of the longest cut. With `key`, or the key of
-    the violation, frames that carry it stand out, with what they say of it.
+    the violation, frames that carry it stand out, with what they say of it. With `span_s`: so long from that instant.
     """
     result, plan = recording.result, recording.result.plan
     found, cut = result.violation, longest_cut(plan)
@@ -59,7 +61,10 @@ def space_time(recording: Recording, at_s: float | None = None, key: str | None 
         at = cut.end_ms * MS if cut is not None else recording.end // 2
     key = key if key is not None or found is None or found.key is None else str(found.key)
     order = _lines_of(recording, at, key)
-    begin, end = _window(recording, at, order, backwards=backwards)
+    if span_s is None:
+        begin, end = _window(recording, at, order, backwards=backwards)
+    else:
+        begin, end = at, min(at + round(span_s * SECOND), recording.end)
     row = min(90.0, max(44.0, 240 / len(order)))
     bottom = TOP + 16 + row * max(len(order) - 1, 1)
     drawing = Drawing(
@@ -166,7 +171,7 @@ def _passage(
         y += slope * max(axis.start - passage.sent, 0)
         to_y -= slope * max(passage.arrived - axis.end, 0)
         if passage.arrived <= axis.end and kind is not _EMPTY:
-            drawing.dot(to_x, to_y, 2.2, css.replace("l", "c", 1).replace(" thick", ""), tip)
+            drawing.dot(to_x, to_y, 3.5 if said else 2.2, css.replace("l", "c", 1).replace(" thick", ""), tip)
     drawing.line(x, y, to_x, to_y, css, tip)
     return kind, said[0] if said else "", (x + to_x) / 2, (y + to_y) / 2
 

@@ -105,6 +105,9 @@ class Drawing:
     def _put(self, element: str, name: str, tip: str) -> None:
         self._parts.append(f"<{element}><title>{escape(tip)}</title></{name}>" if tip else f"<{element}/>")
 
+    def __repr__(self) -> str:
+        return f"Drawing({self.title!r})"
+
     def __str__(self) -> str:
         height = _px(self.height)[0]
         return (

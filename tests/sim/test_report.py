@@ -48,6 +48,11 @@ def test_the_file_is_whole_and_loads_nothing(recording):
     assert len(written) < 500_000
 
 
+def test_the_same_run_is_the_same_file():
+    plan = find("calm-sea").draw(3, 2)
+    assert page(record(plan), "again") == page(record(plan), "again")
+
+
 def test_it_says_what_ran_and_how_to_repeat_it(recording, tmp_path):
     tree = ET.fromstring(page(recording, "python -m sim run region-outage --seed 2"))
     said = text_of(tree)
