@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Final, TypeAlias
 
-__all__ = ["DEFAULT", "MISSING", "Default", "Missing", "Seconds", "byte_count", "milliseconds", "moment_ms"]
+__all__ = ["DEFAULT", "MISSING", "Default", "Missing", "Seconds", "byte_count", "milliseconds", "moment_ms", "span_ms"]
 
 Seconds: TypeAlias = "float | int | timedelta | str"
 
@@ -87,6 +87,14 @@ def milliseconds(time: object, name: str) -> int:
         raise TypeError(f"{name}={time!r}: a number of seconds, a timedelta, or text such as '1h30m'")
     if not -MAX_MS < ms < MAX_MS:
         raise ValueError(f"{name}={time!r}: beyond {MAX_MS // 1000} seconds; {name}=None means never")
+    return ms
+
+
+def span_ms(time: object, name: str) -> int:
+    """As `milliseconds`, for a span that may be zero but not negative."""
+    ms = milliseconds(time, name)
+    if ms < 0:
+        raise ValueError(f"{name}={time!r}: must not be negative")
     return ms
 
 

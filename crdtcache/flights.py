@@ -179,6 +179,10 @@ class Flights:
     def __init__(self) -> None:
         self._by_key: dict[Hashable, Flight] = {}
 
+    def renew(self) -> None:
+        """In a forked child: those who fly are not here any more."""
+        self._by_key.clear()
+
     def board(self, key: Hashable, *, plain: bool) -> tuple[Flight, bool]:
         """The flight of `key`, and whether the caller leads it (then `lead` must follow). `plain`: no coroutine."""
         with _lock:

@@ -1,8 +1,6 @@
 """Cached functions: the function's result stands in the cache under a key that its arguments make.
 
-A hit costs a key and a `get`. A miss runs the function once for all who wait for that key (`flights`), in the
-caller's own thread or task, never in the node's. If the key is written or deleted while the function runs, the
-result goes to its caller but not into the cache: what was read before an invalidation must not outlive it.
+A hit costs a key (`naming`) and a `get`; what a miss does is told in `filling`.
 
 Decision: one decorator for `def` and `async def`, with the same handle (`key`, `peek`, `invalidate`, `refresh`, `put`,
 `cache_info`, `cache_clear`), which is also what a method's `obj.method` returns. The refused alternative, a plain
@@ -14,27 +12,24 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Collection, Coroutine, Hashable
 from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast, overload
 
-from crdtcache.arguments import DEFAULT, MISSING, Default, Seconds, milliseconds
-from crdtcache.core.entry import Packed, Version
-from crdtcache.errors import ConfigError, ValueTooLarge
-from crdtcache.flights import Flight, Flights
+from crdtcache.arguments import MISSING, Default, Seconds, milliseconds, span_ms
+from crdtcache.core.entry import Version
+from crdtcache.errors import ConfigError
+from crdtcache.filling import Fill, Rule
+from crdtcache.flights import Flights
 from crdtcache.mapping import LocalMap
 from crdtcache.naming import KeyOf, key_maker
-from crdtcache.values import decode
 
-__all__ = ["AsyncCached", "CacheInfo", "Cached", "make_cached"]
+__all__ = ["AsyncCached", "CacheInfo", "Cached", "check_function", "make_cached"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-
-log = logging.getLogger("crdtcache")
 
 
 class CacheInfo(NamedTuple):
@@ -46,117 +41,48 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class _Counts:
-    """Shared by a cached function and all the methods bound from it."""
-
-    __slots__ = ("hits", "misses", "warned")
-
-    def __init__(self) -> None:
-        self.hits = self.misses = 0
-        self.warned = False
-
-
 class Cached(Generic[P, R]):
     """A cached function. Call it as before; its other methods take the same arguments as the function.
 
-    The calls raise what the function raises, and TypeError or `EncodeError` where an argument cannot be part of
-    a key, or the result cannot be stored. A result that is too large is returned and not stored (one warning).
+    The calls raise what the function raises, and TypeError where an argument cannot be part of a key. A result
+    that cannot be stored is returned all the same (`filling`).
     """
 
     __wrapped__: Callable[P, R]
 
-    def __init__(
-        self,
-        cache: LocalMap[Any, Any],
-        flights: Flights,
-        function: Callable[P, R],
-        key_of: KeyOf,
-        ttl: Seconds | Default | None,
-        *,
-        single_flight: bool,
-    ) -> None:
+    def __init__(self, cache: LocalMap[Any, Any], fill: Fill, function: Callable[P, R], key_of: KeyOf) -> None:
         functools.update_wrapper(self, function)
         self._cache = cache
-        self._flights = flights
-        self._function = function
-        self._key_of = key_of
-        self._ttl = ttl
-        self._single_flight = single_flight
-        self._counts = _Counts()
+        self._fill = fill
+        self._function: Callable[..., Any] = function
+        self.key_of = key_of
         self._owner: tuple[object, ...] = ()  # the object that a method was called on
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The cached result, else that of the function, run once for all who ask for it meanwhile."""
         call = self._owner + args
-        key = self._key_of(call, kwargs)
-        value = self._hit(key)
-        while value is MISSING and self._single_flight:
-            flight, leads = self._flights.board(key, plain=True)
-            if leads:
-                with self._flights.lead(key, flight):
-                    return self._run(key, call, kwargs, flight)
-            if not flight.wait():
-                break
-            value = flight.outcome()
-        return self._run(key, call, kwargs) if value is MISSING else cast("R", value)
-
-    def _hit(self, key: Hashable) -> object:
-        value = self._cache.get(key, MISSING)
-        if value is MISSING:
-            self._counts.misses += 1
-        else:
-            self._counts.hits += 1
-        return value
-
-    def _run(self, key: Hashable, call: tuple[Any, ...], kwargs: Any, flight: Flight | None = None) -> R:
-        seen = self._cache.held(key)
-        value = self._landed(key, flight)
-        if value is MISSING:
-            value = self._function(*call, **kwargs)
-            self._keep(flight, key, value, seen)
-        return cast("R", value)
-
-    def _landed(self, key: Hashable, flight: Flight | None) -> object:
-        """What another flight brought between the miss of this leader and its boarding."""
-        value = self._cache.peek(key, MISSING) if flight is not None else MISSING
-        if flight is not None and value is not MISSING:
-            flight.land(lambda: self._cache.peek(key, MISSING))
-        return value
-
-    def _keep(self, flight: Flight | None, key: Hashable, result: object, seen: tuple[int, int] | None) -> None:
-        """Store a result unless the key has moved, and hand it to those who wait."""
-        try:
-            stored = self._cache.encoded(result)
-        except ValueTooLarge as error:
-            if not self._counts.warned:
-                self._counts.warned = True
-                log.warning("a result of %s is not cached: %s (logged once)", self._key_of.name, error)
-            if flight is not None:
-                flight.land(lambda: result)
-            return
-        if self._cache.set_unless_moved(key, stored, self._ttl, seen) is not None and flight is not None:
-            flight.land(lambda: decode(stored) if isinstance(stored, Packed) else stored)
+        return cast("R", self._fill.get(self.key_of(call, kwargs), lambda: self._function(*call, **kwargs)))
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The key of the call with these arguments."""
-        return self._key_of(self._owner + args, kwargs)
+        return self.key_of(self._owner + args, kwargs)
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The cached result of the call with these arguments, or MISSING; nothing is run or counted."""
-        return self._cache.peek(self._key_of(self._owner + args, kwargs), MISSING)
+        return self._cache.peek(self.key_of(self._owner + args, kwargs), MISSING)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Delete the result of the call with these arguments on every node; whether it was visible here."""
-        return self._cache.delete(self._key_of(self._owner + args, kwargs))
+        return self._cache.delete(self.key_of(self._owner + args, kwargs))
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function whatever is cached, and store what it returns."""
         call = self._owner + args
-        return self._run(self._key_of(call, kwargs), call, kwargs)
+        return cast("R", self._fill.run(self.key_of(call, kwargs), lambda: self._function(*call, **kwargs)))
 
     def put(self, value: Any, *args: P.args, **kwargs: P.kwargs) -> Version:
         """Store `value` as the result of the call with these arguments."""
-        return cast("Version", self._cache.set(self._key_of(self._owner + args, kwargs), value, self._ttl))
+        return cast("Version", self._cache.set(self.key_of(self._owner + args, kwargs), value, self._fill.rule.ttl))
 
     def cache_info(self) -> CacheInfo:
         """Hits and misses of this function in this process; `currsize` counts its results that are here.
@@ -164,21 +90,21 @@ class Cached(Generic[P, R]):
         For `key=function` nobody knows which keys are its own: `currsize` is then that of the whole node.
         """
         try:
-            size = sum(map(self._key_of.owns, self._cache))
+            size = sum(map(self.key_of.owns, self._cache))
         except TypeError:
             size = len(self._cache)
-        return CacheInfo(self._counts.hits, self._counts.misses, self._cache.maxsize, size)
+        return CacheInfo(self._fill.hits, self._fill.misses, self._cache.maxsize, size)
 
     def cache_clear(self) -> None:
         """Delete every result of this function on every node: all keys that its `key=` can produce.
 
         A template is taken by its word: "user:{id}" also owns "user:1:cart". Raises TypeError for `key=function`.
         """
-        self._cache.delete_many([key for key in self._cache.known_keys() if self._key_of.owns(key)])
-        self._counts.hits = self._counts.misses = 0
+        self._cache.delete_many([key for key in self._cache.known_keys() if self.key_of.owns(key)])
+        self._fill.hits = self._fill.misses = 0
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._key_of.method = True
+        self.key_of.method = True
 
     @overload
     def __get__(self, obj: None, owner: type | None = None) -> Cached[P, R]: ...
@@ -192,7 +118,7 @@ class Cached(Generic[P, R]):
         return bound
 
     def __repr__(self) -> str:
-        return f"<cached {self._key_of.name}>"
+        return f"<cached {self.key_of.name}>"
 
 
 class AsyncCached(Cached[P, Coroutine[Any, Any, T]]):
@@ -201,30 +127,12 @@ class AsyncCached(Cached[P, Coroutine[Any, Any, T]]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The cached result, else that of the function, run once for all who ask for it meanwhile."""
         call = self._owner + args
-        key = self._key_of(call, kwargs)
-        value = self._hit(key)
-        while value is MISSING and self._single_flight:
-            flight, leads = self._flights.board(key, plain=False)
-            if leads:
-                with self._flights.lead(key, flight):
-                    return await self._arun(key, call, kwargs, flight)
-            if not await flight.await_():
-                break
-            value = flight.outcome()
-        return await self._arun(key, call, kwargs) if value is MISSING else cast("T", value)
-
-    async def _arun(self, key: Hashable, call: tuple[Any, ...], kwargs: Any, flight: Flight | None = None) -> T:
-        seen = self._cache.held(key)
-        value = self._landed(key, flight)
-        if value is MISSING:
-            value = await self._function(*call, **kwargs)
-            self._keep(flight, key, value, seen)
-        return cast("T", value)
+        return cast("T", await self._fill.aget(self.key_of(call, kwargs), lambda: self._function(*call, **kwargs)))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the function whatever is cached, and store what it returns."""
         call = self._owner + args
-        return await self._arun(self._key_of(call, kwargs), call, kwargs)
+        return cast("T", await self._fill.arun(self.key_of(call, kwargs), lambda: self._function(*call, **kwargs)))
 
 
 def make_cached(
@@ -235,17 +143,29 @@ def make_cached(
     ttl: Seconds | Default | None,
     key: str | Callable[..., Hashable] | None,
     ignore: Collection[str],
+    cache_if: Callable[[Any], object] | None,
+    negative_ttl: Seconds | None,
+    stale_ttl: Seconds,
     single_flight: bool,
     version: int,
 ) -> Cached[P, Any]:
     """What `Node.cached` makes of `function`. Raises `ConfigError`, the caller's fault, for what cannot be cached."""
+    check_function(function, "cached")
+    for name, time in (("ttl", ttl), ("negative_ttl", negative_ttl)):
+        if time is not None and not isinstance(time, Default) and milliseconds(time, name) <= 0:
+            raise ConfigError(f"{name}={time!r}: must be positive; ttl=None means never")
+    key_of = key_maker(function, key, ignore, version)
+    stale_ms = span_ms(stale_ttl, "stale_ttl")
+    rule = Rule(key_of.name, ttl, stale_ms, negative_ttl, cache_if, single_flight)
+    kind = AsyncCached if inspect.iscoroutinefunction(function) else Cached
+    return kind(cache, Fill(cache, flights, rule), function, key_of)
+
+
+def check_function(function: Any, decorator: str) -> None:
+    """Raises `ConfigError`, the caller's fault, where `decorator` cannot go around `function`."""
     if isinstance(function, (classmethod, staticmethod)):
-        raise ConfigError(f"cached goes below @{type(function).__name__}, next to the function")
+        raise ConfigError(f"{decorator} goes below @{type(function).__name__}, next to the function")
     if not callable(function):
-        raise ConfigError(f"cached({function!r}): not a function; the arguments of cached are given by name")
+        raise ConfigError(f"{decorator}({function!r}): not a function; the arguments of {decorator} are given by name")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{function.__qualname__} is a generator: it can be used up only once; return a list")
-    if ttl is not DEFAULT and ttl is not None and milliseconds(ttl, "ttl") <= 0:
-        raise ConfigError(f"ttl={ttl!r}: must be positive; ttl=None means never")
-    kind = AsyncCached if inspect.iscoroutinefunction(function) else Cached
-    return kind(cache, flights, function, key_maker(function, key, ignore, version), ttl, single_flight=single_flight)

@@ -28,6 +28,7 @@ from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
 from crdtcache.runtime.clocks import TimeSource
 from crdtcache.values import decode
+from crdtcache.views import Items, Values
 
 if TYPE_CHECKING:  # with defaults, so that `Node()` needs no annotation; a plain TypeVar has none before 3.13
     from typing_extensions import TypeVar as DefaultTypeVar
@@ -67,20 +68,25 @@ class Lookup(Mapping[K, V]):
         "_listening",
         "_lock",
         "_misses",
+        "_noted",
         "_origin",
         "_replica",
         "_short_key",
         "_small",
         "_subscriptions",
+        "_ttl_jitter",
         "_ttl_ms",
         "_unreadable",
+        "_unstored",
         "_wall_ms",
         "_write",
         "_writes",
         "_young",
     )
 
-    def __init__(self, replica: Replica, clock: TimeSource, *, ttl_ms: int, max_value_bytes: int) -> None:
+    def __init__(
+        self, replica: Replica, clock: TimeSource, *, ttl_ms: int, ttl_jitter: float, max_value_bytes: int
+    ) -> None:
         self._replica: Final = replica
         self._clock: Final = clock
         self._lock: Final = threading.RLock()
@@ -91,6 +97,9 @@ class Lookup(Mapping[K, V]):
         self._origin = replica.origin
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
         self._ttl_ms = ttl_ms
+        self._ttl_jitter = ttl_jitter
+        self._noted: dict[str, None] = {}  # what was logged and is not logged again
+        self._unstored = 0
         self._inline = min(max_value_bytes, replica.tuning.inline_bytes)
         self._small = min(self._inline, LARGE)
         # A shorter str of ASCII needs no encoding to know that it is within the limit.
@@ -135,8 +144,12 @@ class Lookup(Mapping[K, V]):
                 self._hits -= 1
         value = self._attend(key, MISSING)
         if value is MISSING:
-            raise KeyError(key)
+            return self.__missing__(key)
         return value  # type: ignore[return-value]
+
+    def __missing__(self, key: K) -> V:
+        """What `[]` gives for a key that is not here, as for a dict: KeyError, unless there is a loader."""
+        raise KeyError(key)
 
     def _attend(self, key: K, default: object) -> object:
         """What a hit of the fast path leaves: packed, expired, in the old generation, or absent."""
@@ -252,11 +265,11 @@ class Lookup(Mapping[K, V]):
 
     def values(self) -> ValuesView[V]:
         """A view of the values, peeked one by one; what goes while iterating is left out."""
-        return _Values(self)
+        return Values(self)
 
     def items(self) -> ItemsView[K, V]:
         """A view of keys and values, peeked one by one; what goes while iterating is left out."""
-        return _Items(self)
+        return Items(self)
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__
@@ -358,35 +371,3 @@ class _Waiter:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
-
-
-class _Values(ValuesView[V]):
-    """Values without use of them: no recency, no statistics."""
-
-    __slots__ = ()
-    _mapping: Lookup[Any, V]
-
-    def __iter__(self) -> Iterator[V]:
-        for _, value in self._mapping.items():  # noqa: PERF102 - this is values()
-            yield value
-
-    def __contains__(self, value: object) -> bool:
-        return any(found is value or found == value for found in self)
-
-
-class _Items(ItemsView[K, V]):
-    """Items without use of them: no recency, no statistics."""
-
-    __slots__ = ()
-    _mapping: Lookup[K, V]
-
-    def __iter__(self) -> Iterator[tuple[K, V]]:
-        for key in self._mapping:
-            value = self._mapping.peek(key, MISSING)
-            if value is not MISSING:
-                yield key, value
-
-    def __contains__(self, item: object) -> bool:
-        key, value = cast("tuple[K, V]", item)
-        found = self._mapping.peek(key, MISSING)
-        return found is value or (found is not MISSING and found == value)

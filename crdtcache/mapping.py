@@ -10,6 +10,9 @@ that held across nodes would have to wait for them, and no write of this cache e
 
 from __future__ import annotations
 
+import logging
+import math
+import random
 from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast, overload
@@ -23,6 +26,8 @@ from crdtcache.values import encode
 __all__ = ["LocalMap"]
 
 D = TypeVar("D")
+
+log = logging.getLogger("crdtcache")
 
 _INT_LOW: Final = -(1 << 63)
 _INT_HIGH: Final = (1 << 64) - 1
@@ -108,7 +113,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     ) -> Version | None:
         reading = self._clock.reading()
         if ttl is DEFAULT and expires_at is None:
-            expires = reading.wall_ms + self._ttl_ms if self._ttl_ms else 0
+            expires = self._default_expiry(reading)
             if keep_ttl or if_absent or if_present:
                 return self._set_if(key, stored, expires, reading, if_absent, if_present, keep_ttl)
         else:
@@ -166,6 +171,8 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         for start in range(0, len(checked), step):  # the lock is held for one step
             with self._lock:
                 for key, stored in checked[start : start + step]:
+                    if self._ttl_jitter:
+                        expires = self._expiry(ttl, None, reading, keep_ttl=False)
                     version = self._replica.put(key, stored, expires, reading)
                 outcomes = self._outcomes()
             self._writes += len(checked[start : start + step])
@@ -274,6 +281,24 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         """What would be stored for `value`. Raises `EncodeError` or `ValueTooLarge`, the caller's fault."""
         return encode(value, self._inline)
 
+    def not_stored(self, name: str, error: Exception) -> None:
+        """Count that a result of `name` could not be stored, and say so once."""
+        self._unstored += 1
+        self.note_once(f"unstored {name}", f"a result of {name} is not cached: {error}")
+
+    def note_once(self, case: str, text: str) -> None:
+        """One WARNING per case in the life of a node."""
+        if case not in self._noted:
+            self._noted[case] = None
+            log.warning("%s (logged once)", text)
+
+    def lasts_ms(self, key: K) -> float:
+        """For how long `key` is still visible: 0 where it is not, infinite where it does not expire."""
+        entry = self._visible(key)
+        if entry is None:
+            return 0
+        return max(0, entry[EXPIRES] - self._wall_ms()) if entry[EXPIRES] else math.inf
+
     def held(self, key: K) -> tuple[int, int] | None:
         """The version of whatever is held for `key`, the deleted included: what `set_unless_moved` compares."""
         self._check_key(key)
@@ -283,11 +308,16 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         return entry[:2] if entry is not None else None
 
     def set_unless_moved(
-        self, key: K, stored: Value, ttl: Seconds | Default | None, seen: tuple[int, int] | None
+        self, key: K, stored: Value, ttl: Seconds | Default | None, seen: tuple[int, int] | None, extra_ms: int = 0
     ) -> Version | None:
-        """Write what `encoded` returned, unless `key` was written or deleted since `held` returned `seen`."""
+        """Write what `encoded` returned, unless `key` was written or deleted since `held` returned `seen`.
+
+        `extra_ms` is added to the `ttl` (less its jitter) if that ends.
+        """
         reading = self._clock.reading()
         expires = self._expiry(ttl, None, reading, keep_ttl=False)
+        if expires:
+            expires += extra_ms - (self._jitter_ms(expires - reading.wall_ms) if ttl is not DEFAULT else 0)
         with self._lock:
             self._replica.settle()
             entry = self._replica.store.entries.get(cast("Key", key))
@@ -330,12 +360,20 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         self._told(outcomes)
         return cast("list[K]", gone)
 
+    def _default_expiry(self, reading: Reading) -> int:
+        span = self._ttl_ms
+        return reading.wall_ms + span - self._jitter_ms(span) if span else 0
+
+    def _jitter_ms(self, span: int) -> int:
+        """How much earlier than `span` an entry expires: what was written at once need not expire at once."""
+        return int(span * self._ttl_jitter * random.random()) if self._ttl_jitter else 0
+
     def _expiry(
         self, ttl: Seconds | Default | None, expires_at: datetime | float | None, reading: Reading, *, keep_ttl: bool
     ) -> int:
         """Unix ms at which an entry written now ends, 0 for never. Raises ValueError for the past."""
         if ttl is DEFAULT and expires_at is None:
-            return reading.wall_ms + self._ttl_ms if self._ttl_ms else 0
+            return self._default_expiry(reading)
         if keep_ttl:
             raise ValueError("keep_ttl=True contradicts ttl= and expires_at=")
         if expires_at is not None:

@@ -12,19 +12,22 @@ Above 400 lines because it is the whole surface of a user: signatures and what t
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from crdtcache.arguments import DEFAULT, MISSING, Default, Seconds, milliseconds
+from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
 from crdtcache.core.replica import Peer, Replica
+from crdtcache.effects import Target, invalidating, writing
 from crdtcache.errors import ConfigError, JoinRefused, WouldBlock
 from crdtcache.events import Handler, Kind, Subscription
+from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights, event_loop
 from crdtcache.life import Life
 from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
@@ -41,6 +44,7 @@ __all__ = ["MISSING", "Node"]
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 log = logging.getLogger("crdtcache")
 
@@ -62,7 +66,13 @@ class Node(LocalMap[K, V]):
     `maxsize`: values in memory. `max_bytes`: bytes of memory, with the index; the first limit reached evicts the
     least recently used. `max_value_bytes`: the largest value; `Tuning.inline_bytes` limits it too until large
     values travel in chunks. Sizes are bytes or "256MB". `ttl`: seconds, "1h30m" or a `timedelta` that entries live
-    where `set` says nothing; None for ever. `sweep_interval`: how late an expiry event may be (0.1 s).
+    where `set` says nothing; None for ever. `ttl_jitter`: the share by which a default or a loaded `ttl` is shorter at
+    random: what was written at once need not expire at once. `sweep_interval`: how late an expiry event may be.
+
+    `loader`: a function of a key that `[]` calls for what is not here (in a plain thread), and `get_or_set(key)` or
+    `await aget_or_set(key)`; it may be async for the latter, and raises KeyError where there is nothing. `stale_ttl`:
+    for how long beyond its `ttl` a loaded value is served while one caller renews it, or where that fails.
+    `negative_ttl`: how long a None that was loaded lives, where that shall differ.
 
     `thread`: True to run in a thread of its own even inside trio, False never to. `clock`: anything with a
     `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
@@ -86,6 +96,10 @@ class Node(LocalMap[K, V]):
         max_bytes: int | str | None = "256MB",
         max_value_bytes: int | str = "8MB",
         ttl: Seconds | None = None,
+        ttl_jitter: float = 0.0,
+        loader: Callable[[K], V | Awaitable[V]] | None = None,
+        stale_ttl: Seconds = 0.0,
+        negative_ttl: Seconds | None = None,
         sweep_interval: Seconds | None = None,
         thread: bool | None = None,
         clock: TimeSource | None = None,
@@ -105,6 +119,10 @@ class Node(LocalMap[K, V]):
             max_bytes=max_bytes,
             max_value_bytes=max_value_bytes,
             ttl=ttl,
+            ttl_jitter=ttl_jitter,
+            stale_ttl=stale_ttl,
+            negative_ttl=negative_ttl,
+            loader=loader,
             sweep_interval=sweep_interval,
             thread=thread,
             tuning=tuning,
@@ -127,7 +145,13 @@ class Node(LocalMap[K, V]):
             max_bytes=settings.max_bytes,
             seeded=bool(settings.peers),
         )
-        super().__init__(replica, clock, ttl_ms=settings.ttl_ms, max_value_bytes=settings.max_value_bytes)
+        super().__init__(
+            replica,
+            clock,
+            ttl_ms=settings.ttl_ms,
+            ttl_jitter=settings.ttl_jitter,
+            max_value_bytes=settings.max_value_bytes,
+        )
         self._settings = settings
         self._flights = Flights()
         self._life = Life(self._make_driver, self._attach, self._renew, self._lock, settings.name, settings.thread)
@@ -162,7 +186,7 @@ class Node(LocalMap[K, V]):
         self._settings = replace(self._settings, name=f"{self._settings.name}-{os.getpid()}")
         self._origin = int.from_bytes(os.urandom(8), "big") or 1
         self._replica.renamed(self._origin, self._settings.name, reading.wall_ms, reading)
-        self._flights = Flights()
+        self._flights.renew()
         self._subscriptions.renew()
         self._attach(None)
         if parent is not None:
@@ -259,6 +283,74 @@ class Node(LocalMap[K, V]):
             raise JoinRefused(driver.refused)
         return False
 
+    # ---- loading --------------------------------------------------------------------------------------------------
+
+    def __missing__(self, key: K) -> V:
+        """`[]` for a key that is not here: what the `loader` has, where there is one and no event loop would stand."""
+        if self._settings.loader is None or event_loop() is not None:
+            raise KeyError(key)
+        return self.get_or_set(key)
+
+    def get_or_set(
+        self,
+        key: K,
+        default_or_factory: V | Callable[[], V] | Missing = MISSING,
+        ttl: Seconds | Default | None = DEFAULT,
+        *,
+        stale_ttl: Seconds | Default = DEFAULT,
+        single_flight: bool = True,
+    ) -> V:
+        """The value of `key`; where none is here, store and return a default, or what a function returns.
+
+        The function is called without arguments, once for all threads that miss the key meanwhile; what it raises
+        reaches all of them. Left out, it is the node's `loader`. `stale_ttl`, `single_flight`: as in `cached`.
+        Raises `WouldBlock` in an event loop, also where the key is here: there it is `await node.aget_or_set(...)`.
+        """
+        _refuse_loop("get_or_set", "aget_or_set")
+        produce = self._source(key, default_or_factory)
+
+        def plainly() -> object:
+            value = produce()
+            if inspect.isawaitable(value):
+                if inspect.iscoroutine(value):
+                    value.close()
+                raise TypeError(f"{default_or_factory!r} is async: use `await node.aget_or_set(...)`")
+            return value
+
+        return cast("V", self._fill(ttl, stale_ttl, single_flight=single_flight).get(key, plainly))
+
+    async def aget_or_set(
+        self,
+        key: K,
+        default_or_factory: V | Callable[[], V | Awaitable[V]] | Missing = MISSING,
+        ttl: Seconds | Default | None = DEFAULT,
+        *,
+        stale_ttl: Seconds | Default = DEFAULT,
+        single_flight: bool = True,
+    ) -> V:
+        """As `get_or_set`, in trio or asyncio; the function may be async."""
+        produce = self._source(key, default_or_factory)
+
+        async def awaited() -> object:
+            value = produce()
+            return await value if inspect.isawaitable(value) else value
+
+        return cast("V", await self._fill(ttl, stale_ttl, single_flight=single_flight).aget(key, awaited))
+
+    def _source(self, key: K, default_or_factory: object) -> Callable[[], object]:
+        loader = self._settings.loader
+        if default_or_factory is not MISSING:
+            return default_or_factory if callable(default_or_factory) else lambda: default_or_factory
+        if loader is None:
+            raise TypeError("get_or_set(key) needs a default, a function, or a node with loader=")
+        return lambda: loader(key)
+
+    def _fill(self, ttl: Seconds | Default | None, stale_ttl: Seconds | Default, *, single_flight: bool) -> Fill:
+        settings = self._settings
+        stale_ms = settings.stale_ms if isinstance(stale_ttl, Default) else span_ms(stale_ttl, "stale_ttl")
+        rule = Rule("get_or_set", ttl, stale_ms, settings.negative_ttl, single_flight=single_flight)
+        return Fill(self, self._flights, rule)
+
     # ---- functions and events -------------------------------------------------------------------------------------
 
     @overload
@@ -274,6 +366,9 @@ class Node(LocalMap[K, V]):
         ttl: Seconds | Default | None = DEFAULT,
         key: str | Callable[..., Hashable] | None = None,
         ignore: Collection[str] = (),
+        cache_if: Callable[[Any], object] | None = None,
+        negative_ttl: Seconds | None = None,
+        stale_ttl: Seconds = 0,
         single_flight: bool = True,
         version: int = 0,
     ) -> _Decorator: ...
@@ -285,16 +380,21 @@ class Node(LocalMap[K, V]):
         ttl: Seconds | Default | None = DEFAULT,
         key: str | Callable[..., Hashable] | None = None,
         ignore: Collection[str] = (),
+        cache_if: Callable[[Any], object] | None = None,
+        negative_ttl: Seconds | None = None,
+        stale_ttl: Seconds = 0,
         single_flight: bool = True,
         version: int = 0,
     ) -> Any:
         """Decorator: the results of a function (`def` or `async def`, trio or asyncio, also a method) in the cache.
 
         `key`: a template of its parameters such as "user:{user_id}", a function of the same arguments, or None for
-        name and arguments. `ignore`: parameters that do not matter (a connection). `version`: raise it when results
-        of the code before must not be used. `single_flight`: callers that miss together wait for one run. The result
-        has `key`, `peek`, `invalidate`, `refresh`, `put`, `cache_info`, `cache_clear` and `__wrapped__`.
-        Raises `ConfigError` for what cannot be cached.
+        name and arguments. `ignore`: parameters that do not matter (a connection). `cache_if`: a function of the
+        result, which is not stored where that is false. `negative_ttl`: how long a result of None lives. `stale_ttl`:
+        for how long beyond `ttl` a result is served while one caller runs the function again, or where that fails;
+        `get` shows it so long. `single_flight`: callers that miss together wait for one run. `version`: raise it when
+        results of the code before must not be used. What is returned has `key`, `peek`, `invalidate`, `refresh`,
+        `put`, `cache_info`, `cache_clear` and `__wrapped__`. Raises `ConfigError` for what cannot be cached.
         """
 
         def decorate(function: Callable[..., Any]) -> Any:
@@ -305,11 +405,33 @@ class Node(LocalMap[K, V]):
                 ttl=ttl,
                 key=key,
                 ignore=ignore,
+                cache_if=cache_if,
+                negative_ttl=negative_ttl,
+                stale_ttl=stale_ttl,
                 single_flight=single_flight,
                 version=version,
             )
 
         return decorate if function is None else decorate(function)
+
+    def writes(
+        self, key: str | Callable[..., Hashable], *, ttl: Seconds | Default | None = DEFAULT
+    ) -> Callable[[F], F]:
+        """Decorator: what the function returns is stored under `key`, once it has succeeded (write-through).
+
+        `key`: a template of its parameters such as "user:{user.id}", or a function of the same arguments. For `def` and
+        `async def`, also methods; the type is kept. A result that cannot be stored deletes the key.
+        """
+        return lambda function: writing(self, function, key, ttl)
+
+    def invalidates(self, *targets: Target) -> Callable[[F], F]:
+        """Decorator: each call of the function deletes `targets` on every node, also where it raised.
+
+        A target is a cached function (its parameters are found by name among those of the decorated one), a
+        template such as "user:{user_id}", or a function of the same arguments. The type is kept.
+        Raises `ConfigError` where a target needs a parameter that the function does not have.
+        """
+        return lambda function: invalidating(self, function, targets)
 
     def on(self, *kinds: Kind, prefix: str | bytes = "", call: Handler | None = None) -> Subscription:
         """Run a handler at every event of `kinds` (none: all) whose key begins with `prefix`.
@@ -352,6 +474,7 @@ class Node(LocalMap[K, V]):
         with self._lock:
             counts = self._replica.stats()
         own = {"hits": self._hits, "misses": self._misses, "writes": self._writes, "unreadable": self._unreadable}
+        own["unstored"] = self._unstored
         return {**own, **counts}
 
     def cache_info(self) -> CacheInfo:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
-from crdtcache.arguments import Seconds, byte_count, milliseconds
+from crdtcache.arguments import Seconds, byte_count, milliseconds, span_ms
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import parse, parse_peers
 from crdtcache.tuning import Tuning
@@ -46,6 +46,10 @@ class Settings:
     max_bytes: int | None
     max_value_bytes: int
     ttl_ms: int
+    ttl_jitter: float
+    stale_ms: int
+    negative_ttl: float | None
+    loader: Callable[[Any], Any] | None
     thread: bool | None
     tuning: Tuning
 
@@ -64,6 +68,10 @@ class Settings:
             "max_bytes": self.max_bytes,
             "max_value_bytes": self.max_value_bytes,
             "ttl": self.ttl_ms / 1_000 if self.ttl_ms else None,
+            "ttl_jitter": self.ttl_jitter,
+            "stale_ttl": self.stale_ms / 1_000,
+            "negative_ttl": self.negative_ttl,
+            "loader": getattr(self.loader, "__qualname__", "a function") if self.loader else None,
             "sweep_interval": self.tuning.sweep_ms / 1_000,
             "thread": self.thread,
         }
@@ -84,6 +92,10 @@ def checked(
     max_bytes: int | str | None,
     max_value_bytes: int | str,
     ttl: Seconds | None,
+    ttl_jitter: float,
+    stale_ttl: Seconds,
+    negative_ttl: Seconds | None,
+    loader: Callable[[Any], Any] | None,
     sweep_interval: Seconds | None,
     thread: bool | None,
     tuning: Tuning | None,
@@ -107,6 +119,10 @@ def checked(
             max_bytes=byte_count(max_bytes, "max_bytes") if max_bytes is not None else None,
             max_value_bytes=byte_count(max_value_bytes, "max_value_bytes"),
             ttl_ms=_positive(ttl, "ttl") if ttl is not None else 0,
+            ttl_jitter=_share("ttl_jitter", ttl_jitter),
+            stale_ms=span_ms(stale_ttl, "stale_ttl"),
+            negative_ttl=_positive(negative_ttl, "negative_ttl") / 1_000 if negative_ttl is not None else None,
+            loader=_loader(loader),
             thread=thread,
             tuning=numbers,
         )
@@ -153,6 +169,18 @@ def _positive(time: Seconds, argument: str) -> int:
     if span <= 0:
         raise ConfigError(f"{argument}={time!r}: must be positive")
     return span
+
+
+def _share(argument: str, share: object) -> float:
+    if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 <= share < 1:
+        raise ConfigError(f"{argument}={share!r}: a share from 0 to below 1, such as 0.1 for up to a tenth")
+    return float(share)
+
+
+def _loader(loader: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
+    if loader is not None and not callable(loader):
+        raise ConfigError(f"loader={loader!r}: a function of the key, or None")
+    return loader
 
 
 def _name(argument: str, text: object) -> str:

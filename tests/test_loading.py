@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
+import trio
 
 from crdtcache.arguments import MISSING
-from crdtcache.errors import ConfigError, EncodeError, ValueTooLarge
+from crdtcache.errors import ConfigError, EncodeError, KeyTypeError, ValueTooLarge, WouldBlock
 from crdtcache.node import Node
 from tests.node_clock import FakeClock
 
@@ -347,27 +350,22 @@ def test_an_expiry_meanwhile_is_no_write(node, clock):
     assert load.peek() == "new"
 
 
-def test_a_result_without_encoding_is_the_callers_error(node):
-    @node.cached
+@pytest.mark.parametrize(
+    ("result", "error"), [(object(), EncodeError), ("x" * 100_000, ValueTooLarge)], ids=["no encoding", "too large"]
+)
+def test_a_result_that_cannot_be_stored_is_returned_logged_once_and_counted(node, runs, caplog, result, error):
+    @node.cached(key="k")
     def load() -> object:
-        return object()
-
-    with pytest.raises(EncodeError):
-        load()
-
-
-def test_a_result_that_is_too_large_is_returned_and_logged_once(node, runs, caplog):
-    @node.cached
-    def load() -> str:
         runs.append(1)
-        return "x" * 100_000
+        return result
 
     with caplog.at_level(logging.WARNING, "crdtcache"):
-        assert len(load()) == len(load()) == 100_000
-    assert (len(runs), len(node)) == (2, 0)
-    assert caplog.text.count("not cached") == 1
-    with pytest.raises(ValueTooLarge):
-        load.put("x" * 100_000)
+        assert load() is load() is result
+        assert node.get_or_set("other", lambda: result) is result
+    assert (len(runs), len(node), node.stats()["unstored"]) == (2, 0, 3)
+    assert caplog.text.count("load is not cached") == caplog.text.count("get_or_set is not cached") == 1
+    with pytest.raises(error):
+        load.put(result)
 
 
 # ---- one run for all who wait ----
@@ -536,3 +534,179 @@ def test_without_single_flight_everybody_runs(node, runs):
 
     assert in_threads(load, load) == [1, 1]
     assert len(runs) == 2
+
+
+# ---- what is kept, and for how long ----
+
+
+def test_cache_if_keeps_what_it_likes(node, runs):
+    @node.cached(key="page:{n}", cache_if=lambda page: page["status"] == 200)
+    def page(n: int) -> dict[str, int]:
+        runs.append(n)
+        return {"status": 200 if n else 503}
+
+    assert [page(n)["status"] for n in (0, 0, 1, 1)] == [503, 503, 200, 200]
+    assert runs == [0, 0, 1]
+    assert list(node) == ["page:1"]
+
+
+def test_negative_ttl_is_for_none(node, clock, runs):
+    @node.cached(key="user:{n}", ttl=60, negative_ttl=5)
+    def user(n: int) -> str | None:
+        runs.append(n)
+        return "Ada" if n else None
+
+    assert (user(0), user(1)) == (None, "Ada")
+    assert (node.ttl("user:0"), node.ttl("user:1")) == (5, 60)
+    clock.tick(5)
+    assert (user(0), user(1)) == (None, "Ada")
+    assert runs == [0, 1, 0]
+
+
+def test_ttl_jitter_shortens_what_is_not_given_in_a_set(clock):
+    node = Node(clock=clock, ttl=100, ttl_jitter=0.2)
+    node.cached(key="loaded:{x}", ttl=50)(lambda x: x)(1)
+    node.get_or_set("got", 1, ttl=50)
+    node.update({i: i for i in range(200)})
+    node.set("exactly", 1, ttl=100)
+    lives = [node.ttl(i) for i in range(200)]
+    assert all(80 <= life <= 100 for life in lives)
+    assert max(lives) - min(lives) > 15
+    assert node.ttl("exactly") == 100
+    assert 40 <= node.ttl("loaded:1") < 50
+    assert 40 <= node.ttl("got") < 50
+
+
+def test_what_is_stale_is_renewed_by_one_caller_and_served_to_the_others(node, clock, runs):
+    inside, go_on = threading.Event(), threading.Event()
+
+    @node.cached(key="k", ttl=10, stale_ttl=5)
+    def load() -> str:
+        runs.append(1)
+        if len(runs) == 2:
+            inside.set()
+            assert go_on.wait(10)
+        return f"run {len(runs)}"
+
+    assert load() == "run 1"
+    assert node.ttl("k") == 15
+    clock.tick(10)
+    results: list = []
+    renewing = threading.Thread(target=lambda: results.append(load()))
+    renewing.start()
+    assert inside.wait(10)
+    assert [load(), load()] == ["run 1"] * 2  # at once, while the other one renews it
+    go_on.set()
+    renewing.join(10)
+    assert results == ["run 2"]
+    assert load() == "run 2"
+    assert len(runs) == 2
+
+
+def test_what_is_stale_is_served_where_the_function_fails(node, clock, runs, caplog):
+    @node.cached(key="k", ttl=10, stale_ttl=5)
+    def load() -> str:
+        runs.append(1)
+        if len(runs) > 1:
+            raise ConnectionError("the database is away")
+        return "old"
+
+    load()
+    clock.tick(12)
+    assert load() == load() == "old"
+    assert len(runs) == 3
+    assert caplog.text.count("a stale value is served") == 1
+    clock.tick(3)
+    with pytest.raises(ConnectionError):
+        load()
+
+
+# ---- get_or_set and the node's loader ----
+
+
+def test_get_or_set(node, clock, runs):
+    def produce() -> list[int]:
+        runs.append(1)
+        return [1]
+
+    assert node.get_or_set("a", produce, ttl=5) == node.get_or_set("a", produce) == [1]
+    node.get_or_set("a", produce).append(2)
+    assert node["a"] == [1]
+    assert node.ttl("a") == 5
+    clock.tick(5)
+    assert node.get_or_set("a", produce) == [1]
+    assert len(runs) == 2
+    assert node.get_or_set("b", 7) == node["b"] == 7
+    assert node.get_or_set("none", lambda: None) is None
+    assert "none" in node
+    with pytest.raises(LookupError, match="mine"):
+        node.get_or_set("c", lambda: (_ for _ in ()).throw(LookupError("mine")))
+    with pytest.raises(TypeError, match="aget_or_set"):
+        node.get_or_set("c", make_async([]))
+    with pytest.raises(TypeError, match="loader="):
+        node.get_or_set("c")
+    with pytest.raises(KeyTypeError):
+        node.get_or_set(1.5, 1)
+
+
+def make_async(runs):
+    async def produce(*key):
+        runs.append(key)
+        return list(key)
+
+    return produce
+
+
+def test_get_or_set_serves_what_is_stale(node, clock):
+    node.get_or_set("a", lambda: 1, ttl=10, stale_ttl="5s")
+    clock.tick(11)
+    assert node.get_or_set("a", lambda: 1 / 0, ttl=10, stale_ttl="5s") == 1
+    assert node.get_or_set("a", lambda: 2, ttl=10, stale_ttl="5s") == 2
+
+
+def test_a_function_runs_once_for_all_threads_that_get_or_set(node, runs):
+    def produce() -> int:
+        runs.append(1)
+        time.sleep(0.05)
+        return 5
+
+    assert in_threads(*[lambda: node.get_or_set("k", produce)] * 8) == [5] * 8
+    assert len(runs) == 1
+
+
+def test_the_loader_of_a_node(clock, runs):
+    def load(key: str) -> str | None:
+        runs.append(key)
+        if key == "nowhere":
+            raise KeyError(key)
+        return None if key == "nothing" else key.upper()
+
+    node = Node(loader=load, ttl=60, negative_ttl=5, stale_ttl=10, clock=clock)
+    assert (node["a"], node["a"], node.get("b"), node.get_or_set("b")) == ("A", "A", None, "B")
+    assert (node["nothing"], node["nothing"]) == (None, None)
+    assert (node.ttl("a"), node.ttl("nothing")) == (70, 15)
+    with pytest.raises(KeyError):
+        node["nowhere"]
+    assert runs == ["a", "b", "nothing", "nowhere"]
+    assert node.status()["settings"]["loader"].endswith("load")
+
+
+@pytest.mark.parametrize("run", [trio.run, lambda main: asyncio.run(main())], ids=["trio", "asyncio"])
+def test_in_an_event_loop_nothing_is_loaded_by_luck(run, runs):
+    node = Node(loader=make_async(runs))
+    node["here"] = 1
+
+    async def main():
+        assert node["here"] == 1
+        with pytest.raises(KeyError):
+            node["k"]
+        with pytest.raises(WouldBlock, match="aget_or_set"):
+            node.get_or_set("here", 5)
+        assert await node.aget_or_set("k") == await node.aget_or_set("k") == ["k"]
+        assert await node.aget_or_set("plain", lambda: 3) == 3
+        assert await node.aget_or_set("value", 4) == 4
+
+    run(main)
+    assert runs == [("k",)]
+    with pytest.raises(TypeError, match="aget_or_set"):
+        node["other"]

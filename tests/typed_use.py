@@ -83,5 +83,53 @@ async def use_methods() -> None:
     assert_type(await Repository().fetch.refresh(5), str)
 
 
+assert_type(cache.get_or_set("a", 5), int)
+assert_type(cache.get_or_set("a", lambda: 5, ttl=5), int)
+assert_type(cache.get_or_set("a"), int)
+cache.get_or_set("a", "text")  # type: ignore[arg-type]
+cache.get_or_set("a", lambda: "text")  # type: ignore[arg-type,return-value]
+
+
+@cache.cached(ttl=60, cache_if=bool, negative_ttl=5, stale_ttl="10s")
+def kept(number: int) -> str | None:
+    return None
+
+
+assert_type(kept(5), str | None)
+
+
+@cache.writes("user:{user_id}", ttl=5)
+def rename(user_id: int, name: str) -> int:
+    return user_id
+
+
+assert_type(rename(1, "Ada"), int)
+rename("1", "Ada")  # type: ignore[arg-type]
+
+
+@cache.invalidates(load, "user:{user_id}")
+async def forget(user_id: int, db: object) -> str:
+    return "gone"
+
+
+async def use_effects() -> None:
+    async def answer() -> int:
+        return 42
+
+    assert_type(await forget(1, None), str)
+    await forget("1", None)  # type: ignore[arg-type]
+    assert_type(await cache.aget_or_set("a", answer), int)
+    assert_type(await cache.aget_or_set("a", 5), int)
+
+
+class Accounts:
+    @cache.invalidates("account:{number}")
+    def close(self, number: int) -> bool:
+        return True
+
+
+assert_type(Accounts().close(5), bool)
+Accounts().close("5")  # type: ignore[arg-type]
+
 cache.on("set", prefix="a", call=lambda event: print(event.key, event.value))
 cache.on("sett")  # type: ignore[arg-type]
