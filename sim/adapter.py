@@ -53,6 +53,9 @@ class Observer(Protocol):
     def took(self, node: Node, age: int) -> None:
         """A frame was taken in, `age` ns older than the youngest that its link has brought."""
 
+    def gave_up(self, node: Node, unread: int) -> None:
+        """A link was given up as silent; for `unread` ns its oldest frame has waited for the process to read it."""
+
     def ended(self, node: Node) -> None:
         """The process is about to end."""
 
@@ -85,7 +88,7 @@ class Node:
         self._links: dict[int, Connection] = {}
         self._ready: dict[int, None] = {}  # links that may have something to send
         self._least: dict[int, int] = {}  # of each link: the least ns that a frame took
-        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...], int]] = deque()  # call, arguments, since when
         self._busy_until = 0
         self._alarm = 0
         self._pump_due = False
@@ -166,9 +169,9 @@ class Node:
         if self.replica is None:
             return
         if self.paused or self._inbox:
-            self._inbox.append((call, args))
+            self._inbox.append((call, args, self.engine.now))
         elif self.service_ns or self._busy_until > self.engine.now:
-            self._inbox.append((call, args))
+            self._inbox.append((call, args, self.engine.now))
             self.engine.at(max(self.engine.now, self._busy_until), Rank.DELIVER, self._serve, self.process)
         else:
             call(*args)
@@ -191,7 +194,7 @@ class Node:
                     self.engine.at(self._busy_until, Rank.DELIVER, self._serve, process)
                     return
                 self._busy_until = self.engine.now + self.service_ns
-            call, args = self._inbox.popleft()
+            call, args, _ = self._inbox.popleft()
             call(*args)
 
     # ---- links ------------------------------------------------------------------------------------------------
@@ -264,6 +267,10 @@ class Node:
             self._write(self.replica, connection)
             self._after(self.replica, rouse=False)
 
+    def _unread(self, connection: Connection) -> int:
+        waiting = (since for call, args, since in self._inbox if call == self.arrived and args[0] is connection)
+        return self.engine.now - next(waiting, self.engine.now)
+
     def _write(self, replica: Replica, connection: Connection) -> None:
         network, number = self.network, connection.number
         reading = self.reading()
@@ -302,6 +309,8 @@ class Node:
             elif isinstance(event, LinkBroken):
                 connection = self._links.pop(event.link, None)
                 if connection is not None:
+                    if event.reason.startswith("silent"):
+                        self._observer.gave_up(self, self._unread(connection))
                     self.network.close(connection, self)
                     replica.disconnected(event.link, self.reading(), event.reason)
                     rouse = True

@@ -89,6 +89,7 @@ class World:
         self._on_read = _overriding(self.checks, Check.read)
         self._on_change = _overriding(self.checks, Check.changed)
         self._on_took = _overriding(self.checks, Check.took)
+        self._on_gave_up = _overriding(self.checks, Check.gave_up)
         self._on_sample = _overriding(self.checks, Check.sample)
 
     # ---- what others see of it --------------------------------------------------------------------------------
@@ -161,6 +162,11 @@ class World:
         """A frame."""
         for check in self._on_took:
             check.took(node, age)
+
+    def gave_up(self, node: Node, unread: int) -> None:
+        """A link given up."""
+        for check in self._on_gave_up:
+            check.gave_up(node, unread)
 
     def ended(self, node: Node) -> None:
         """A process ends: its counters are kept."""

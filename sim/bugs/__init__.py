@@ -21,6 +21,9 @@ from sim.world import run
 __all__ = ["BUGS", "Bug", "Found", "hunt", "planted"]
 
 
+_NOTHING = object()
+
+
 class Patch(NamedTuple):
     """One attribute of a module or class, and what stands in its place."""
 
@@ -57,14 +60,17 @@ def bug(*scenarios: str) -> Callable[[Callable[[], list[Patch]]], Callable[[], l
 def planted(name: str) -> Iterator[None]:
     """The core with that bug."""
     patches = BUGS[name].patches()
-    before = [(p.owner, p.name, p.owner.__dict__[p.name]) for p in patches]
+    before = [(p.owner, p.name, p.owner.__dict__.get(p.name, _NOTHING)) for p in patches]
     for patch in patches:
         setattr(patch.owner, patch.name, patch.value)
     try:
         yield
     finally:
         for owner, attribute, value in before:
-            setattr(owner, attribute, value)
+            if value is _NOTHING:
+                delattr(owner, attribute)
+            else:
+                setattr(owner, attribute, value)
 
 
 class Found(NamedTuple):

@@ -1,8 +1,8 @@
 """The bugs of design section 14 whose rule the core has by now, each one comparison or one statement.
 
-Not among them, because nothing that is promised breaks without the rule: O4's dead exception (a forgotten delete
-stored again is forgotten again) and the stall rule (it costs time, never a wrong answer, as long as the other rules
-hold). The frame age is judged by itself: nothing older may be taken in.
+Three of them cost traffic or time and never a wrong answer, as long as the other rules hold: O4's exception for the
+dead, the stall rule and the age of frames. A check of its own judges each. Not planted is what the core does not have
+yet: a replica that is partial for want of room, and a context kept from a damaged disk.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def o3_only_when_absent() -> list[Patch]:
     return [Patch(LWWMap, "offer", broken)]
 
 
-@bug("lost-middle")
+@bug("its-remover-knew-more")
 def o5_no_dot_for_the_replaced() -> list[Patch]:
     """O5: what an entry replaces, or its writer removed, is left uncovered."""
 
@@ -233,6 +233,26 @@ def accepted_left_out() -> list[Patch]:
     return [Patch(Clock, "accept", broken)]
 
 
+@bug("held-on-one-side", "away-across-collection")
+def o4_dead_stored_again() -> list[Patch]:
+    """O4: a dead entry whose version is covered is stored also where there is nothing for it to remove."""
+
+    def broken(self: LWWMap, key: Key, entry: Entry, reading: Reading, *args: Any, **kw: Any) -> Verdict:
+        verdict = offer(self, key, entry, reading, *args, **kw)
+        if verdict is not Verdict.IGNORED or entry[STATE] != DEAD:
+            return verdict
+        self.replace(key, entry, None, reading, remote=True)
+        return Verdict.TAKEN
+
+    return [Patch(LWWMap, "offer", broken)]
+
+
+@bug("stalled-link")
+def stall_rule_off() -> list[Patch]:
+    """Links: a process that stood still gives up links whose frames it has not read yet."""
+    return [Patch(Replica, "_expected_ns", property(lambda _: 0, lambda *_: None))]
+
+
 @bug("stalled-link")
 def frame_age_off() -> list[Patch]:
     """Links: a frame is taken in however old it is."""
@@ -266,17 +286,6 @@ def busy_off() -> list[Patch]:
         link.session = link.session or before
 
     return [Patch(Sessions, "on_open", broken)]
-
-
-@bug()
-def expired_counts_as_removed() -> list[Patch]:
-    """Collection: what died of its expiry is forgotten without covering its version."""
-
-    def broken(self: LWWMap, key: Key, entry: Entry, reading: Reading) -> bool:
-        self.replace(key, None, entry, reading, remote=True)
-        return True
-
-    return [Patch(LWWMap, "forget", broken)]
 
 
 @bug("clears")

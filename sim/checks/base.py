@@ -99,6 +99,9 @@ class Check:
     def took(self, node: Node, age: int) -> None:
         """A frame was taken in, `age` ns older than the youngest that its link has brought."""
 
+    def gave_up(self, node: Node, unread: int) -> None:
+        """A link was given up as silent; for `unread` ns its oldest frame has waited for the process to read it."""
+
     def sample(self) -> None:
         """Called all through the run."""
 

@@ -1,4 +1,4 @@
-"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10, I13 and the age of frames."""
+"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10, I12..I14 and the age of frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from sim.checks.base import Check
 from sim.engine import MS
 from sim.oracle import Write
 
-__all__ = ["SAFETY", "Accounted", "Expiry", "FrameAge", "Monotonic", "NoResurrection", "NoThinAir", "Stamps"]
+__all__ = [
+    "SAFETY",
+    "Accounted",
+    "Expiry",
+    "FrameAge",
+    "Monotonic",
+    "NoResurrection",
+    "NoThinAir",
+    "Stalled",
+    "Stamps",
+    "StaysForgotten",
+]
 
 
 class NoResurrection(Check):
@@ -263,7 +274,70 @@ class FrameAge(Check):
             raise self.fail(f"took in a frame {age // MS} ms old; the limit is {limit}", node=node.index)
 
 
-SAFETY: tuple[type[Check], ...] = (NoResurrection, NoThinAir, Accounted, Stamps, Expiry, Monotonic, FrameAge)
+class Stalled(Check):
+    """I12: who is healthy and reachable is not given up, only because the one that judges stood still itself."""
+
+    name = "I12"
+
+    def gave_up(self, node: Node, unread: int) -> None:
+        """A frame that has waited for longer than a timer may be late: it was the reader that was silent."""
+        if unread > 250 * MS:
+            raise self.fail(
+                f"gave up a link as silent whose frame it has not read for {unread // MS} ms", node=node.index
+            )
+
+
+class StaysForgotten(Check):
+    """I14: no ping-pong: a dead entry that was forgotten is not stored again, or it would go round for ever (O4).
+
+    Unless something older may have come in its place meanwhile, which it then has to remove again.
+    """
+
+    name = "I14"
+
+    def __init__(self, world: object) -> None:
+        super().__init__(world)  # type: ignore[arg-type]
+        self._dead: dict[tuple[int, int], dict[Key, tuple[int, int]]] = {}
+        self._forgotten: dict[tuple[int, int, Key], tuple[tuple[int, int], int]] = {}
+
+    def sample(self) -> None:
+        """Which of the dead are new, and which are gone, since the last time."""
+        for node in self.world.nodes:
+            if node.replica is None:
+                continue
+            place, entries = (node.index, node.process), node.replica.store.entries
+            before, dead = self._dead.get(place, {}), {k: e[:2] for k, e in entries.items() if e[STATE] == DEAD}
+            self._dead[place] = dead
+            for key in before.keys() - entries.keys():
+                if self._nothing_older(node.replica, key, before[key]):
+                    self._forgotten[*place, key] = before[key], self.world.now
+            for key in dead.keys() - before.keys():
+                version, since = self._forgotten.pop((*place, key), ((0, 0), 0))
+                if version == dead[key] and not any(
+                    w.version < version and w.at > since for w in self.world.oracle.writes[str(key)]
+                ):
+                    raise self.fail(
+                        f"holds the dead {text_of(dead[key])} again, forgotten since {since // MS} ms",
+                        node=node.index,
+                        key=key,
+                    )
+
+    def _nothing_older(self, replica: Replica, key: Key, version: tuple[int, int]) -> bool:
+        covers = replica.map.context.covers
+        return all(covers(*w.version) for w in self.world.oracle.writes.get(str(key), []) if w.version <= version)
+
+
+SAFETY: tuple[type[Check], ...] = (
+    NoResurrection,
+    NoThinAir,
+    Accounted,
+    Stamps,
+    Expiry,
+    Monotonic,
+    FrameAge,
+    Stalled,
+    StaysForgotten,
+)
 
 
 def shown(replica: Replica) -> list[tuple[Key, Entry]]:

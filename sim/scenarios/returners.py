@@ -148,3 +148,39 @@ def joined_while_away(seed: int, nodes: int | None) -> Plan:
         count=400,
         tuning={"gc_hold_ms": 60_000, "dead_share": 0.5, "log_records": rng.choice((24, 60))},
     )
+
+
+@scenario
+def its_remover_knew_more(seed: int, nodes: int | None) -> Plan:
+    """A delete is forgotten by one that never met what it removed: whoever brings that later is answered all the same.
+
+    Writer, remover, forgetter and returner: the write reaches the remover and the returner, the delete the forgetter,
+    and before the forgetter asks for what it lacks of the writer, everybody is alone.
+    """
+    rng, count = rng_of("its-remover-knew-more", seed), max(nodes or 4, 4)
+    writer, remover, forgetter, returner = rng.sample(range(count), 4)
+    ops = []
+    for number in range(12):
+        at = 3_000_000 + 600 * number + rng.randrange(200)
+        ops += [
+            Op(at, writer, "put", f"q{number}", f"seen{number}"),
+            Op(at + 9_000 + rng.randrange(4_000), remover, "delete", f"q{number}"),
+        ]
+    apart = faults.between([forgetter, returner], (i for i in range(count) if i not in (forgetter, remover, returner)))
+    alone = rng.randrange(9_500, 11_500)
+    cuts = [
+        faults.cut(((forgetter, writer), (forgetter, returner)), 2_000, alone, "seen by others"),
+        faults.cut(((returner, remover),), 2_000, alone + 2_000, "unheard"),
+        faults.cut(apart, 3_030, alone + 2_000, "apart"),
+        faults.cut(((remover, forgetter), (remover, writer)), 3_030, alone + 2_000, "alone"),
+    ]
+    return make(
+        "its-remover-knew-more",
+        seed,
+        nodes=count,
+        calm_ms=alone + 4_000,
+        faults=cuts,
+        ops=ops,
+        count=400,
+        tuning={"gc_hold_ms": 2_000, "log_records": rng.choice((24, 200, 2_000)), "context_ms": 500},
+    )

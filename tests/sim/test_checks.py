@@ -9,7 +9,16 @@ from crdtcache.core.entry import dead_entry, live_entry
 from crdtcache.core.outcome import Change
 from sim.checks.base import Check, Violation
 from sim.checks.ending import Bounded, Converges, Digests, NothingLost, Quiet
-from sim.checks.safety import Accounted, Expiry, FrameAge, Monotonic, NoResurrection, Stamps
+from sim.checks.safety import (
+    Accounted,
+    Expiry,
+    FrameAge,
+    Monotonic,
+    NoResurrection,
+    Stalled,
+    Stamps,
+    StaysForgotten,
+)
 from sim.engine import MS
 from sim.oracle import Oracle, Write
 from sim.plan import Op
@@ -56,6 +65,18 @@ def test_frames_that_are_too_old(world):
     limit = world.plan.tuned().max_frame_age_ms
     check(world, FrameAge).took(world.nodes[0], limit * MS)
     expect("age", check(world, FrameAge).took, world.nodes[0], 2 * limit * MS)
+
+
+def test_a_link_given_up_with_its_frames_unread(world):
+    check(world, Stalled).gave_up(world.nodes[0], 250 * MS)
+    expect("I12", check(world, Stalled).gave_up, world.nodes[0], 251 * MS)
+
+
+def test_the_dead_that_come_back(world):
+    dead = world.nodes[0].replica.store.entries["gone"]
+    world.engine.run(9_000 * MS)
+    forge(world, 0, "gone", dead)
+    expect("I14", check(world, StaysForgotten).sample)
 
 
 def test_resurrection(world):

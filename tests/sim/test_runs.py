@@ -99,6 +99,9 @@ def test_a_planted_bug_is_found_shrunk_and_gone_again():
         "gone-below-a-clear",
         "left-alone-by-own-clock",
         "o3-off",
+        "o4-dead-stored-again",
+        "o5-no-dot-for-the-replaced",
+        "stall-rule-off",
         "touch-without-base",
     ],
 )
