@@ -17,19 +17,23 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Literal, TypeAlias
 
+from xxhash import xxh3_64_intdigest
+
 from crdtcache.arguments import MISSING
-from crdtcache.core.entry import LIVE, STATE, VALUE, Entry, Key, Packed, Version, version_of
+from crdtcache.core.entry import LIVE, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
 from crdtcache.core.messages import Hello
 from crdtcache.core.outcome import Change, PeerDown, PeerUp
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.values import decode
 
-__all__ = ["KINDS", "Event", "Handler", "Kind", "Subscription", "Subscriptions"]
+__all__ = ["KINDS", "Event", "Handler", "Kind", "Scope", "Subscription", "Subscriptions"]
 
 Kind: TypeAlias = Literal["set", "deleted", "expired", "evicted", "overwritten", "peer_up", "peer_down"]
 _CHANGES = ("set", "deleted", "expired", "evicted", "overwritten")
 KINDS = (*_CHANGES, "peer_up", "peer_down")
 """Every kind that `on` knows, see `Event`."""
+Scope: TypeAlias = Literal["every", "one"]
+_OWN_AFFAIR = ("evicted", "overwritten")  # reported by one node only, so that there is nobody to choose from
 
 log = logging.getLogger("crdtcache")
 log.addHandler(logging.NullHandler())
@@ -120,10 +124,11 @@ class Subscription:
     Without a handler yet it is a decorator: `@cache.on("set")` subscribes the function and returns it.
     """
 
-    __slots__ = ("_handlers", "_owner", "kinds", "prefix")
+    __slots__ = ("_handlers", "_owner", "kinds", "once", "prefix")
 
-    def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: str | bytes) -> None:
+    def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: str | bytes, *, once: bool) -> None:
         self._owner = owner
+        self.once = once
         self._handlers: tuple[Handler, ...] = ()
         self.kinds = kinds
         self.prefix = prefix
@@ -168,24 +173,32 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions of one node. `changed(listening)` is called when the first comes or the last goes."""
+    """All subscriptions of one node. `changed(listening)` is called when the first comes or the last goes.
 
-    def __init__(self, changed: Callable[[bool], None]) -> None:
+    `live`: the origins of this node, first, and of those it is connected to.
+    """
+
+    def __init__(self, changed: Callable[[bool], None], live: Callable[[], list[int]]) -> None:
         self._changed = changed
+        self._live = live
         self._lock = threading.Lock()  # of the list of subscribers only; never held while a handler runs
         self._by_kind: dict[str, tuple[Subscription, ...]] = {}
 
-    def subscribe(self, kinds: tuple[str, ...], prefix: str | bytes, handler: Handler | None) -> Subscription:
+    def subscribe(
+        self, kinds: tuple[str, ...], prefix: str | bytes, handler: Handler | None, scope: str = "every"
+    ) -> Subscription:
         """A new subscription to `kinds` (none: all of them) of keys that begin with `prefix`.
 
-        Raises ValueError for an unknown kind, TypeError for a prefix that is neither text nor bytes.
+        Raises ValueError for an unknown kind or scope, TypeError for a prefix that is neither text nor bytes.
         """
+        if scope not in ("every", "one"):
+            raise ValueError(f"scope={scope!r}: 'every' node runs the handler, or only 'one'")
         for kind in kinds:
             if kind not in KINDS:
                 raise ValueError(f"on({kind!r}): there is no such event; there are {', '.join(KINDS)}")
         if prefix.__class__ not in (str, bytes):
             raise TypeError(f"prefix={prefix!r}: text for str keys, or bytes for bytes keys")
-        subscription = Subscription(self, tuple(dict.fromkeys(kinds)) or KINDS, prefix)
+        subscription = Subscription(self, tuple(dict.fromkeys(kinds)) or KINDS, prefix, once=scope == "one")
         if handler is not None:
             subscription(handler)
         return subscription
@@ -237,4 +250,20 @@ class Subscriptions:
             if interested:
                 event = _event_of(outcome)
                 for subscription in interested:
-                    subscription.deliver(event, caught)
+                    if not subscription.once or self._is_ours(outcome, event.kind):
+                        subscription.deliver(event, caught)
+
+    def _is_ours(self, outcome: Change | PeerUp | PeerDown, kind: str) -> bool:
+        """Whether this node is the first of those it knows to be alive in the event's own order of the nodes.
+
+        Rendezvous hashing: all who see the same members choose the same one, without a word, and when that one
+        goes only its events move. Who sees others, on the far side of a split, may choose another as well.
+        """
+        if kind in _OWN_AFFAIR:
+            return True
+        if isinstance(outcome, Change):
+            what = key_bytes(outcome.key) + b"%x %x" % outcome.entry[:2]
+        else:
+            what = b"%x" % outcome.hello.origin
+        live = self._live()
+        return live[0] == min(live, key=lambda origin: xxh3_64_intdigest(what + b"%016x" % origin))

@@ -20,32 +20,19 @@ it, where that thread wants the same key. `single_flight=False` is for such func
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from enum import Enum
 
 from crdtcache.arguments import MISSING
+from crdtcache.loops import event_loop, sleeper
 
-__all__ = ["Flight", "Flights", "event_loop"]
+__all__ = ["Flight", "Flights"]
 
 _inside: ContextVar[tuple[Flight, ...]] = ContextVar("crdtcache_flights", default=())
 # One for the process: circles may run through the functions of several nodes. Held for a few steps only.
 _lock = threading.RLock()  # as a fork enters it once per node
-
-
-def event_loop() -> str | None:
-    """The name of the event loop that the caller runs in, "trio" or "asyncio"; None in a plain thread."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        return "trio"
-    asyncio = sys.modules.get("asyncio")  # who runs in its loop has imported it; importing it costs 30 ms
-    if asyncio is not None:
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop()
-            return "asyncio"
-    return None
 
 
 class _Join(Enum):
@@ -92,35 +79,10 @@ class Flight:
 
     async def await_(self) -> bool:
         """Await the end of the flight in trio or asyncio; False, at once, where that might be for ever."""
-        if event_loop() == "trio":
-            import trio
-
-            done, token = trio.Event(), trio.lowlevel.current_trio_token()
-
-            def wake() -> None:
-                with contextlib.suppress(trio.RunFinishedError):
-                    token.run_sync_soon(done.set)
-
-            with self._waiting(wake) as joined:
-                if joined is _Join.WAITING:
-                    await done.wait()
-            return joined is not _Join.CIRCLE
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        landed = loop.create_future()
-
-        def land() -> None:
-            if not landed.done():  # it is where the waiter was cancelled
-                landed.set_result(None)
-
-        def wake_loop() -> None:
-            with contextlib.suppress(RuntimeError):  # that loop has been closed
-                loop.call_soon_threadsafe(land)
-
-        with self._waiting(wake_loop) as joined:
+        wake, asleep = sleeper()
+        with self._waiting(wake) as joined:
             if joined is _Join.WAITING:
-                await landed
+                await asleep()
         return joined is not _Join.CIRCLE
 
     @contextlib.contextmanager

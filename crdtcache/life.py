@@ -22,8 +22,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from crdtcache.errors import ConfigError, WouldBlock
-from crdtcache.flights import Flights, event_loop
+from crdtcache.flights import Flights
 from crdtcache.forks import watch_forks
+from crdtcache.loops import event_loop
 
 if TYPE_CHECKING:
     from trio.lowlevel import TrioToken

@@ -106,7 +106,7 @@ class Lookup(Mapping[K, V]):
         self._short_key = min(256, replica.tuning.key_bytes - 3)
         self._hits = self._misses = self._writes = self._unreadable = 0
         self._listening = False
-        self._subscriptions: Final = Subscriptions(self._listen)
+        self._subscriptions: Final = Subscriptions(self._listen, self._live)
 
     @overload
     def get(self, key: K) -> V | None: ...
@@ -337,6 +337,11 @@ class Lookup(Mapping[K, V]):
         driver = self._driver
         if driver.__class__ is _Waiter:
             driver.wake()
+
+    def _live(self) -> list[int]:
+        """The origins of this node and of those it is connected to."""
+        with self._lock:
+            return [self._origin, *(peer.origin for peer in self._replica.peers() if peer.connected)]
 
     def _listen(self, listening: bool) -> None:
         with self._lock:

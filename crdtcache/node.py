@@ -25,18 +25,20 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, over
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
 from crdtcache.core.replica import Peer, Replica
 from crdtcache.effects import Target, invalidating, writing
-from crdtcache.errors import ConfigError, JoinRefused, WouldBlock
-from crdtcache.events import Handler, Kind, Subscription
+from crdtcache.errors import ConfigError, JoinRefused
+from crdtcache.events import Handler, Kind, Scope, Subscription
 from crdtcache.filling import Fill, Rule
-from crdtcache.flights import Flights, event_loop
+from crdtcache.flights import Flights
 from crdtcache.life import Life
 from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
 from crdtcache.lookup import K, V
+from crdtcache.loops import event_loop, refuse_loop
 from crdtcache.mapping import LocalMap
 from crdtcache.portrait import Region, portrait, regions_of, summary
 from crdtcache.runtime.clocks import SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
 from crdtcache.tuning import Tuning
+from crdtcache.watching import Watch
 
 __all__ = ["MISSING", "Node"]
 
@@ -217,7 +219,7 @@ class Node(LocalMap[K, V]):
 
         Raises `WouldBlock` inside an event loop: there it is `await node.aclose()`, or the end of the `with`.
         """
-        _refuse_loop("close", "aclose")
+        refuse_loop("close()", "await node.aclose()")
         self._life.close(_seconds(timeout, "timeout"))
 
     async def aclose(self, timeout: Seconds = 2.0) -> None:  # noqa: ASYNC109 - the twin of close
@@ -247,7 +249,7 @@ class Node(LocalMap[K, V]):
         one of those who answered refuses this node (another `cluster=` or `secret=`), and `WouldBlock` inside an
         event loop: there it is `await node.aready()`.
         """
-        _refuse_loop("wait_ready", "aready")
+        refuse_loop("wait_ready()", "await node.aready()")
         end = _deadline(timeout)
         self._use()
         while not self._is_ready(min_peers):
@@ -306,7 +308,7 @@ class Node(LocalMap[K, V]):
         reaches all of them. Left out, it is the node's `loader`. `stale_ttl`, `single_flight`: as in `cached`.
         Raises `WouldBlock` in an event loop, also where the key is here: there it is `await node.aget_or_set(...)`.
         """
-        _refuse_loop("get_or_set", "aget_or_set")
+        refuse_loop("get_or_set()", "await node.aget_or_set(...)")
         produce = self._source(key, default_or_factory)
 
         def plainly() -> object:
@@ -433,13 +435,25 @@ class Node(LocalMap[K, V]):
         """
         return lambda function: invalidating(self, function, targets)
 
-    def on(self, *kinds: Kind, prefix: str | bytes = "", call: Handler | None = None) -> Subscription:
+    def on(
+        self, *kinds: Kind, prefix: str | bytes = "", scope: Scope = "every", call: Handler | None = None
+    ) -> Subscription:
         """Run a handler at every event of `kinds` (none: all) whose key begins with `prefix`.
 
         The handler is `call`, or what the result decorates; it gets an `Event` in the thread that caused it, and
-        what it raises is logged. `close()` of the result ends it. Raises ValueError for an unknown kind.
+        what it raises is logged. `close()` of the result ends it. `scope="one"`: of the nodes that subscribe so and
+        are connected only one runs it for each event; a best effort, for during a split each side has one.
+        Raises ValueError for an unknown kind.
         """
-        return self._subscriptions.subscribe(kinds, prefix, call)
+        return self._subscriptions.subscribe(kinds, prefix, call, scope)
+
+    def watch(self, *kinds: Kind, prefix: str | bytes = "", buffer: int = 1_000) -> Watch:
+        """The events from now on, for `for event in watch` in a thread or `async for` in trio and asyncio.
+
+        Of more than `buffer` that wait to be taken the oldest are dropped, and counted in `dropped`. `close()`, or
+        the end of a `with`, ends it.
+        """
+        return Watch(lambda handler: self._subscriptions.subscribe(kinds, prefix, handler), buffer)
 
     # ---- what can be seen -----------------------------------------------------------------------------------------
 
@@ -527,9 +541,3 @@ def _seconds(time: Seconds, argument: str) -> float:
 
 def _deadline(timeout: Seconds | None) -> float:
     return time.monotonic() + (float("inf") if timeout is None else _seconds(timeout, "timeout"))
-
-
-def _refuse_loop(blocking: str, twin: str) -> None:
-    loop = event_loop()
-    if loop is not None:
-        raise WouldBlock(f"{blocking}() would block the {loop} loop that it is called in; use `await node.{twin}()`")

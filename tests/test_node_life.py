@@ -536,6 +536,44 @@ def test_a_handler_may_write_back():
         until(lambda: one.get("answer:x") == 42)
 
 
+def test_of_those_who_subscribe_with_scope_one_exactly_one_runs_the_handler():
+    with ExitStack() as stack:
+        first = stack.enter_context(make(name="0"))
+        nodes = [first, *(stack.enter_context(make([address(first)], name=str(i))) for i in (1, 2))]
+        assert all(node.wait_ready(min_peers=2) for node in nodes)
+        ran: list = []
+        every: list = []
+        for node in nodes:
+            node.on("expired", scope="one", call=lambda e, name=node.name: ran.append((e.key, name)))
+            node.on("expired", call=lambda e: every.append(e.key))
+        for i in range(60):
+            nodes[i % 3].set(f"k{i}", i, ttl=0.5)
+        until(lambda: len(every) == 180)
+        assert sorted(key for key, _ in ran) == sorted(f"k{i}" for i in range(60))
+        assert len({name for _, name in ran}) == 3  # the work is shared
+    with pytest.raises(ValueError, match="scope"):
+        first.on("set", scope="some")
+
+
+def test_refreshing_ahead_by_an_event():
+    """What expires is loaded again by one node, before anybody asks for it."""
+    with make() as one, make([address(one)]) as two:
+        assert one.wait_ready(min_peers=1)
+        assert two.wait_ready()
+        runs = []
+
+        def load(x: int) -> int:
+            runs.append(x)
+            return len(runs)
+
+        for node in (one, two):
+            cached = node.cached(key="load:{x}", ttl=0.2)(load)
+            node.on("expired", prefix="load:", scope="one", call=lambda e, f=cached: f.refresh(int(e.key[5:])))
+        assert cached(7) == 1
+        until(lambda: len(runs) >= 4)
+        assert set(runs) == {7}
+
+
 def test_a_cached_function_is_shared_and_invalidated_everywhere():
     runs = []
     with make() as one, make([address(one)]) as two:

@@ -46,6 +46,8 @@ READING_ORDER = (
     "atoms",
     "values",
     "events",
+    "loops",
+    "watching",
     "flights",
     "forks",
     "naming",
