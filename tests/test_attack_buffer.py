@@ -132,14 +132,18 @@ def test_a_key_that_expired_and_was_written_again_tells_of_its_deletion() -> Non
 
 
 def test_a_clock_set_back_shows_the_same_to_every_look() -> None:
-    """What has been hidden stays hidden: `in` and `peek` said yes where `get`, `len` and iteration said no."""
+    """`in` and `peek` said yes where `get`, `len` and iteration said no; and it never came due again."""
     clock = FakeClock()
     node = Node(peers=["127.0.0.1:1"], listen=None, clock=clock)
     node.set("k", 1, ttl=1)
     clock.tick(2)
     assert node.check_expiry() == ["k"]
     clock.tick(-1.5)
-    assert (node.get("k"), node.peek("k"), "k" in node, len(node), list(node)) == (None, None, False, 0, [])
+    assert (node.get("k"), node.peek("k"), "k" in node) == (None, None, False)
+    assert node.check_expiry() == []
+    assert (node.get("k"), node.peek("k"), "k" in node, len(node), list(node)) == (1, 1, True, 1, ["k"])
+    clock.tick(1)
+    assert node.check_expiry() == ["k"]
 
 
 @pytest.mark.parametrize("act", [lambda node: node.delete("b3"), Node.clear], ids=["delete", "clear"])

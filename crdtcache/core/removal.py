@@ -2,8 +2,9 @@
 
 Expiry has two instants (D2): an entry is hidden when the own clock says so, and dies, at its own version and
 without a message, when the slowest clock of the members in use agrees. A fast clock hides its own entries
-early, and removes nobody's. Collection needs no agreement: below the low watermark nothing unknown can still
-arrive, and O3 answers for what was forgotten. Eviction keeps the entry as a ghost, so no digest changes.
+early, removes nobody's, and shows them again once it is set right. Collection needs no agreement: below the low
+watermark nothing unknown can still arrive, and O3 answers for what was forgotten. Eviction keeps the entry as a
+ghost, so no digest changes.
 
 Decision: every step has a count, because the lock is held meanwhile. The refused alternative, one sweep over
 everything, is a pause that grows with the cache. Source: DESIGN section 7.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from itertools import islice
 
 from crdtcache.core.clock import Reading
-from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Key
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Entry, Key
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.outcome import Change
 from crdtcache.core.store import ABSENT
@@ -36,11 +37,10 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | 
             held.expired += 1
             if held.listening:
                 held.changes.append(Change("expired", key, entries[key], None, False))
-    if held.overdue and slowest_ms is not None:
-        # Who came first is first here: the rest waits for its turn, or for the slowest clock.
-        for key in list(islice(held.overdue, None if count is None else 2 * count)):
-            if _settles(held, key, reading, slowest_ms):
-                del held.overdue[key]
+    # Who came first is first here: the rest waits for its turn, or for the slowest clock.
+    for key in list(islice(held.overdue, None if count is None else 2 * count)):
+        if _settles(held, key, reading, slowest_ms):
+            del held.overdue[key]
     return hidden
 
 
@@ -106,14 +106,28 @@ def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alo
             held.evict(key, reading)
 
 
-def _settles(held: LWWMap, key: Key, reading: Reading, slowest_ms: int) -> bool:
+def _settles(held: LWWMap, key: Key, reading: Reading, slowest_ms: int | None) -> bool:
     entry = held.store.entries.get(key)
-    if entry is None or entry[STATE] == DEAD or not 0 < entry[EXPIRES] <= reading.wall_ms:
-        return True  # replaced or touched meanwhile
+    if entry is None or entry[STATE] == DEAD:
+        return True
+    if not 0 < entry[EXPIRES] <= reading.wall_ms:
+        _come_back(held, key, entry)
+        return True
     if not held.has_lapsed(entry, reading, slowest_ms):
         return False
     held.replace(key, (*entry[:STATE], DEAD, None), entry, reading, remote=False, silent=True)
     return True
+
+
+def _come_back(held: LWWMap, key: Key, entry: Entry) -> None:
+    """What was hidden is due no more: written again or touched, and shown since; or the clock was set back."""
+    store = held.store
+    if entry[EXPIRES]:
+        store.expiring.add(key, entry[EXPIRES])
+    if entry[STATE] == LIVE and store.shown(key) is ABSENT and entry[:2] > held.context.clear_mark:
+        store.show(key, entry)
+        if held.listening:
+            held.changes.append(Change("set", key, entry, None, False))
 
 
 def _first(queue: dict[Key, int], count: int) -> list[tuple[Key, int]]:
