@@ -1,10 +1,10 @@
-"""A node with little memory makes no other one forget, and what it evicts is no difference between them."""
+"""Memory: a node with little of it makes no other one forget, and keys that come and go leave nothing behind."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.chaos.crew import agreed
+from tests.chaos.crew import agreed, sized
 
 pytestmark = pytest.mark.chaos
 
@@ -27,3 +27,35 @@ async def test_eviction_is_private(crew, figure):
     assert few["stats"]["visible"] == 10_000
     assert (all_["len"], all_["stats"]["evicted"]) == (10_000, 0)
     figure(f"{few['len']} of 10,000 values on the small node, all on the others, one digest")
+
+
+_ROUNDS = sized(3, 4)
+
+
+async def test_keys_that_come_and_go_leave_nothing_behind(crew, figure):
+    """Memory is that of a full log and of the digest's buckets, however many keys there were."""
+    each = sized(15_000, 500_000)
+    tuning = {"min_dead_age_ms": 2_000, "max_frame_age_ms": 1_000}
+    tuning |= sized({"log_records": 20_000}, {})  # which a round must fill, so that the next ones add nothing
+    a, b = await crew.cluster("a", "b", tuning=tuning)
+    sizes = []
+    took = 0.0
+    for number in range(_ROUNDS):
+        took += (await a.ask("come_and_go", within=600, prefix=f"{number}:", count=each))["seconds"]
+        for node in (a, b):
+            await node.wait("until", 60, dead=0)
+        await agreed(a, b, within=10)
+        states = [await node.ask("state") for node in (a, b)]
+        sizes.append([state["rss"] for state in states])
+        for state in states:
+            told = state["stats"]
+            assert (told["visible"], told["dead"], told["bytes"], told["dots"], told["unsafe_gc"]) == (0, 0, 0, 0, 0)
+            full = tuning.get("log_records", 131_072)
+            assert 0.9 * full <= told["log_records"] <= full, "the log was not full: memory may grow yet"
+    for first, last in zip(sizes[0], sizes[-1], strict=True):
+        assert last <= 1.1 * first + 2e6, f"RSS after each round: {sizes}"
+    figure(
+        f"{_ROUNDS * each:,} keys written and deleted in {took:.1f} s: RSS after each round "
+        + ", ".join(f"{x / 1e6:.0f}/{y / 1e6:.0f}" for x, y in sizes)
+        + " MB, no entry left, unsafe_gc 0"
+    )

@@ -1,6 +1,7 @@
 """One node in a process of its own that does what it is told, one JSON object per line, and reports what it saw.
 
-    fill, set, delete, pace, churn      write
+    fill, set, lease, delete            write
+    pace, churn, come_and_go            go on writing
     get, numbers, state, ledger, seen   look
     ready, until                        wait
 
@@ -107,6 +108,26 @@ class _Worker:
             self._cache[f"{prefix}{number}"] = f"{number}{filler}"
             if number % step == 0:
                 await trio.lowlevel.checkpoint()
+        return {"seconds": time.monotonic() - began}
+
+    async def lease(self, prefix: str, count: int, rate: float, seconds: float) -> Order:
+        """Write `count` keys of which `rate` a second expire, the first in so many `seconds`."""
+        for number in range(count):
+            self._cache.set(f"{prefix}{number}", number, ttl=seconds + number / rate)
+            if number % _STEP == 0:
+                await trio.lowlevel.checkpoint()
+        return {}
+
+    async def come_and_go(self, prefix: str, count: int) -> Order:
+        """Write and delete `count` keys, never the same twice, at most a few hundred of them at once."""
+        began = time.monotonic()
+        for start in range(0, count, _STEP):
+            keys = [f"{prefix}{number}" for number in range(start, min(start + _STEP, count))]
+            for key in keys:
+                self._cache[key] = key
+            await trio.lowlevel.checkpoint()
+            self._cache.delete_many(keys)
+            await trio.lowlevel.checkpoint()
         return {"seconds": time.monotonic() - began}
 
     async def set(self, items: dict[str, Any], ttl: float | None = None) -> Order:
