@@ -13,6 +13,7 @@ without the caller's context (a request's transaction, a task's cancellation), a
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, NamedTuple
@@ -129,6 +130,39 @@ class Fill:
                 return self._instead(stale, error)
             self._keep(flight, key, value, seen)
         return value
+
+    @staticmethod
+    def source(default_or_factory: object, loader: Callable[[Any], object] | None, key: Hashable) -> Callable[[], Any]:
+        """What `get_or_set` loads from: a default, a function without arguments, or the loader."""
+        if default_or_factory is not MISSING:
+            return default_or_factory if callable(default_or_factory) else lambda: default_or_factory
+        if loader is None:
+            raise TypeError("get_or_set(key) needs a default, a function, or a loader=")
+        return lambda: loader(key)
+
+    @staticmethod
+    def plainly(produce: Callable[[], Any]) -> Callable[[], Any]:
+        """`produce`, refused where it is async."""
+
+        def plain() -> Any:
+            value = produce()
+            if inspect.isawaitable(value):
+                if inspect.iscoroutine(value):
+                    value.close()
+                raise TypeError(f"{produce!r} is async: use `await aget_or_set(...)`")
+            return value
+
+        return plain
+
+    @staticmethod
+    def awaited(produce: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+        """`produce`, async or not, as something to await."""
+
+        async def awaited() -> Any:
+            value = produce()
+            return await value if inspect.isawaitable(value) else value
+
+        return awaited
 
     def _look(self, key: Hashable) -> tuple[object, bool]:
         value = self._cache.get(key, MISSING)

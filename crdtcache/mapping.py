@@ -23,7 +23,7 @@ from crdtcache.core.entry import EXPIRES, LIVE, STATE, VALUE, Key, Value, Versio
 from crdtcache.lookup import K, Lookup, V
 from crdtcache.values import encode
 
-__all__ = ["LocalMap"]
+__all__ = ["REQUIRED", "LocalMap"]
 
 D = TypeVar("D")
 
@@ -31,7 +31,7 @@ log = logging.getLogger("crdtcache")
 
 _INT_LOW: Final = -(1 << 63)
 _INT_HIGH: Final = (1 << 64) - 1
-_REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
+REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
 _new_version: Final = tuple.__new__  # a third of the cost of calling Version
 _KEEP_HOUSE: Final = 4_095  # without a driver, one write in 4,096 keeps house
@@ -233,7 +233,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     def pop(self, key: K) -> V: ...
     @overload
     def pop(self, key: K, default: V | D) -> V | D: ...
-    def pop(self, key: K, default: object = _REQUIRED) -> object:
+    def pop(self, key: K, default: object = REQUIRED) -> object:
         """Delete `key` everywhere and return its value; without one here `default`, or KeyError."""
         reading = self._clock.reading()
         with self._lock:
@@ -246,7 +246,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             self._check_key(key)
         self._told(outcomes)
         value = self._open(entry[VALUE]) if entry is not None and found else MISSING
-        if value is MISSING and default is _REQUIRED:
+        if value is MISSING and default is REQUIRED:
             raise KeyError(key)
         return default if value is MISSING else value
 

@@ -12,18 +12,21 @@ Above 400 lines because it is the whole surface of a user: signatures and what t
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
+from crdtcache.configuring import from_env, from_url
+from crdtcache.core.entry import Key
 from crdtcache.core.replica import Peer, Replica
+from crdtcache.disabling import disabled_kind
 from crdtcache.effects import Target, invalidating, writing
 from crdtcache.errors import ConfigError, JoinRefused
 from crdtcache.events import Handler, Kind, Scope, Subscription
@@ -34,7 +37,8 @@ from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
 from crdtcache.lookup import K, V
 from crdtcache.loops import event_loop, refuse_loop
 from crdtcache.mapping import LocalMap
-from crdtcache.portrait import Region, portrait, regions_of, summary
+from crdtcache.namespaces import Namespace
+from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
 from crdtcache.runtime.clocks import SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
 from crdtcache.tuning import Tuning
@@ -176,6 +180,23 @@ class Node(LocalMap[K, V]):
             parent=self._parent,
         )
 
+    @classmethod
+    def from_env(cls, prefix: str = "CRDTCACHE_", **overrides: Any) -> Self:
+        """A node from environment variables: CRDTCACHE_PEERS, CRDTCACHE_SECRET and so on, each argument in capitals.
+
+        Times and sizes are text ("90s", "256MB"), peers are separated by commas, "none" is None. `overrides` are
+        arguments that count more. Raises `ConfigError`, which names the variable.
+        """
+        return cls(**{**from_env(prefix, os.environ), **overrides})
+
+    @classmethod
+    def from_url(cls, url: str, **overrides: Any) -> Self:
+        """A node from "crdtcache://:secret@10.0.0.1,10.0.0.2:2738/cluster?region=eu"; `overrides` count more.
+
+        What stands after the ? are arguments by name. Raises `ConfigError`.
+        """
+        return cls(**{**from_url(url), **overrides})
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
             "a Node cannot be copied or pickled: it is one member of a cluster, with an origin and sockets of its own; "
@@ -309,17 +330,9 @@ class Node(LocalMap[K, V]):
         Raises `WouldBlock` in an event loop, also where the key is here: there it is `await node.aget_or_set(...)`.
         """
         refuse_loop("get_or_set()", "await node.aget_or_set(...)")
-        produce = self._source(key, default_or_factory)
-
-        def plainly() -> object:
-            value = produce()
-            if inspect.isawaitable(value):
-                if inspect.iscoroutine(value):
-                    value.close()
-                raise TypeError(f"{default_or_factory!r} is async: use `await node.aget_or_set(...)`")
-            return value
-
-        return cast("V", self._fill(ttl, stale_ttl, single_flight=single_flight).get(key, plainly))
+        fill = self._fill(ttl, stale_ttl, single_flight=single_flight)
+        produce = fill.source(default_or_factory, self._settings.loader, key)
+        return cast("V", fill.get(key, fill.plainly(produce)))
 
     async def aget_or_set(
         self,
@@ -331,27 +344,44 @@ class Node(LocalMap[K, V]):
         single_flight: bool = True,
     ) -> V:
         """As `get_or_set`, in trio or asyncio; the function may be async."""
-        produce = self._source(key, default_or_factory)
-
-        async def awaited() -> object:
-            value = produce()
-            return await value if inspect.isawaitable(value) else value
-
-        return cast("V", await self._fill(ttl, stale_ttl, single_flight=single_flight).aget(key, awaited))
-
-    def _source(self, key: K, default_or_factory: object) -> Callable[[], object]:
-        loader = self._settings.loader
-        if default_or_factory is not MISSING:
-            return default_or_factory if callable(default_or_factory) else lambda: default_or_factory
-        if loader is None:
-            raise TypeError("get_or_set(key) needs a default, a function, or a node with loader=")
-        return lambda: loader(key)
+        fill = self._fill(ttl, stale_ttl, single_flight=single_flight)
+        produce = fill.source(default_or_factory, self._settings.loader, key)
+        return cast("V", await fill.aget(key, fill.awaited(produce)))
 
     def _fill(self, ttl: Seconds | Default | None, stale_ttl: Seconds | Default, *, single_flight: bool) -> Fill:
         settings = self._settings
         stale_ms = settings.stale_ms if isinstance(stale_ttl, Default) else span_ms(stale_ttl, "stale_ttl")
         rule = Rule("get_or_set", ttl, stale_ms, settings.negative_ttl, single_flight=single_flight)
         return Fill(self, self._flights, rule)
+
+    def namespace(
+        self,
+        name: str,
+        *,
+        ttl: Seconds | Default | None = DEFAULT,
+        loader: Callable[[Any], Any] | None = None,
+        stale_ttl: Seconds = 0,
+        negative_ttl: Seconds | None = None,
+    ) -> Namespace[Any, Any]:
+        """The keys that begin with `name`, as a mapping of its own with its own `ttl` and `loader`.
+
+        `cache.namespace("user")["42"]` is `cache["user:42"]`; keys that are not text become `("user", key)`.
+        """
+        rule = Rule(f"namespace {name}", ttl, span_ms(stale_ttl, "stale_ttl"), negative_ttl)
+        return Namespace(self, self._flights, name, rule, loader)
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """While the `with` lasts nothing is found and nothing stored, in every thread: for tests, and for doubts.
+
+        Cached functions and loaders run at each call. What is in memory stays.
+        """
+        kind = self.__class__
+        self.__class__ = disabled_kind(kind)
+        try:
+            yield
+        finally:
+            self.__class__ = kind
 
     # ---- functions and events -------------------------------------------------------------------------------------
 
@@ -483,6 +513,17 @@ class Node(LocalMap[K, V]):
         with self._lock:
             return self._replica.digest()
 
+    def inspect(self, key: K) -> str:
+        """Why `key` is here, or is not, in one sentence for people: who wrote or deleted it, when, who has seen it."""
+        self._check_key(key)
+        reading = self._clock.reading()
+        with self._lock:
+            entry, mark, seen = self._replica.trace(cast("Key", key))
+            peers = self._replica.peers()
+        known = {peer.origin: f"{peer.name} in {peer.region}" for peer in peers}
+        known[self._origin] = "this node"
+        return sentence(key, entry, mark, seen, sum(peer.connected for peer in peers), known, reading.wall_ms)
+
     def stats(self) -> dict[str, int]:
         """Counters since the constructor, and sizes now. Counts of hits may miss some that threads made at once."""
         with self._lock:
@@ -517,6 +558,10 @@ class Node(LocalMap[K, V]):
         if self.running:
             return "running"
         return "closed" if self._life.began else "new"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return page(self.status())
 
     def __repr__(self) -> str:
         settings = self._settings

@@ -1,4 +1,4 @@
-"""What a node looks like from outside: one line, a table of regions, and everything as JSON.
+"""What a node looks like from outside: one line, a table, everything as JSON, and a sentence about a key.
 
 Decision: pictures are made from what the replica says under the lock, by functions that change nothing, so that
 looking at a node can never be what broke it.
@@ -6,11 +6,15 @@ looking at a node can never be what broke it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from html import escape
 from typing import Any, NamedTuple
 
+from crdtcache.core.clock import stamp_ms
+from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, Entry, Version, version_of
 from crdtcache.core.replica import Peer
 
-__all__ = ["Region", "portrait", "regions_of", "summary"]
+__all__ = ["Region", "page", "portrait", "regions_of", "sentence", "summary"]
 
 
 class Region(NamedTuple):
@@ -79,3 +83,61 @@ def portrait(
         "stats": stats,
         "settings": settings,
     }
+
+
+def sentence(
+    key: object,
+    entry: Entry | None,
+    mark: Version,
+    seen: int,
+    connected: int,
+    known: Mapping[int, str],
+    now_ms: int,
+) -> str:
+    """Why `key` is here, or is not. `mark`: the last clear; `seen`: by so many of `connected`; `known`: who is who."""
+
+    def written(version: tuple[int, int]) -> str:
+        by = known.get(version[1], f"a node that is gone ({version[1]:016x})")
+        return f"{_span(now_ms - stamp_ms(version[0]))} ago by {by}"
+
+    if entry is None:
+        return (
+            f"{key!r} is not here: nothing is known of it; never written, or deleted so long ago that it is forgotten"
+        )
+    version = version_of(entry)
+    others = f"seen by {seen} of {connected} peers" if connected else "no peer is connected"
+    ago = now_ms - entry[EXPIRES]
+    if version <= mark:
+        return f"{key!r} is not here: all was cleared {written(mark)}"
+    if entry[STATE] == DEAD and not entry[EXPIRES]:
+        return f"{key!r} is not here: deleted {written(version)}, {others}"
+    if entry[EXPIRES] and ago >= 0:
+        return f"{key!r} is not here: expired {_span(ago)} ago, written {written(version)}"
+    expires = f"expires in {_span(-ago)}" if entry[EXPIRES] else "never expires"
+    where = "is not in this memory (evicted)" if entry[STATE] == GHOST else "is here"
+    return f"{key!r} {where}: written {written(version)}, {expires}, {others}, version {version}"
+
+
+def _span(ms: int) -> str:
+    """As people say it: "12 s"."""
+    if ms < 0:
+        return f"-{_span(-ms)}"
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if ms >= 2 * size or (unit == "s" and ms >= size):
+            return f"{ms / size:.0f} {unit}"
+    return f"{ms} ms"
+
+
+def page(status: Mapping[str, Any]) -> str:
+    """A small table for notebooks, made of what `portrait` returns."""
+
+    def row(*cells: object, tag: str = "td") -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    head = f"{status['name']}: {status['cluster']}/{status['region']}, {status['state']}, {status['keys']} keys"
+    rows = [row("peer", "region", "connected", "lag", "address", tag="th")]
+    for peer in status["peers"]:
+        lag = "" if peer["lag_ms"] is None else f"{peer['lag_ms']} ms"
+        rows.append(row(peer["name"], peer["region"], "yes" if peer["connected"] else "no", lag, peer["address"]))
+    wrong = "".join(f"<li>{escape(line)}</li>" for line in status["conditions"])
+    return f"<b>{escape(head)}</b><table>{''.join(rows)}</table>" + (f"<ul>{wrong}</ul>" if wrong else "")

@@ -65,6 +65,10 @@ def test_three_nodes_in_threads():
         del first["b"]
         until(lambda: all(dict(node) == {"a": {"n": [1]}} for node in nodes))
         until(lambda: equal(nodes))
+        until(lambda: "deleted" in others[1].inspect("b") and "seen by 2 of 2 peers" in others[1].inspect("a"))
+        assert "by one in default" in others[1].inspect("a")
+        assert "one" in first._repr_html_()
+        assert "<td>us</td>" in first._repr_html_()
         assert sorted(map(repr, events)) == [
             "('deleted', 'b', MISSING, True)",
             "('set', 'a', {'n': [1]}, True)",

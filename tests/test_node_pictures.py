@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from crdtcache.errors import ConfigError
+from crdtcache.errors import ConfigError, KeyTypeError
 from crdtcache.node import Node
 from crdtcache.tuning import Tuning
 from tests.node_clock import FakeClock
@@ -106,3 +106,38 @@ def test_neither_import_nor_constructor_loads_trio_or_asyncio():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- a sentence about a key ----
+
+
+def test_why_a_key_is_here_or_not(clock):
+    node = Node(clock=clock, name="n", maxsize=2)
+    assert "nothing is known of it" in node.inspect("never")
+    node.set("user:42", 1, ttl=30)
+    clock.tick(12)
+    said = node.inspect("user:42")
+    assert said.startswith("'user:42' is here: written 12 s ago by this node, expires in 18 s, no peer is connected")
+    assert said.endswith(str(node.version("user:42")))
+    del node["user:42"]
+    clock.tick(200)
+    assert node.inspect("user:42").startswith("'user:42' is not here: deleted 3 min ago by this node")
+    node.set("brief", 1, ttl=1)
+    clock.tick(3)
+    assert node.inspect("brief").startswith("'brief' is not here: expired 2 s ago, written 3 s ago by this node")
+    node.evict("brief")
+    node.update(a=1)
+    node.evict("a")
+    assert node.inspect("a").startswith("'a' is not in this memory (evicted): written 0 ms ago by this node, never exp")
+    node["c"] = 1
+    node.clear()
+    assert "all was cleared" in node.inspect("c") or "nothing is known" in node.inspect("c")
+    with pytest.raises(KeyTypeError):
+        node.inspect(1.5)
+
+
+def test_a_notebook_shows_a_table_and_no_markup_of_others(clock):
+    node = Node(clock=clock, name="<b>n</b>", cluster="a & b")
+    shown = node._repr_html_()
+    assert "&lt;b&gt;n&lt;/b&gt;: a &amp; b/default, new, 0 keys" in shown
+    assert "<table>" in shown

@@ -661,6 +661,16 @@ class Replica:
             for link in self._links.values()
         )
 
+    def trace(self, key: Key) -> tuple[Entry | None, Version, int]:
+        """The entry of `key`, the dead included; the version of the last clear; how many peers have seen the entry."""
+        self.settle()
+        entry = self.store.entries.get(key)
+        seen = 0
+        if entry is not None:
+            stamp, origin = entry[:2]
+            seen = sum(link.rows.get(origin, 0) >= stamp for link in self._links.values())
+        return entry, Version(*self.map.context.clear_mark), seen
+
     def stats(self) -> dict[str, int]:
         """Counters since the start, and sizes now."""
         self.settle()

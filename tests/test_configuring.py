@@ -1,0 +1,113 @@
+"""A node's arguments from an environment and from a URL, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crdtcache import configuring
+from crdtcache.errors import ConfigError
+from crdtcache.node import Node
+
+
+@pytest.fixture
+def environ(monkeypatch):
+    def put(**variables):
+        for name, text in variables.items():
+            monkeypatch.setenv(name, text)
+
+    return put
+
+
+def settings(node: Node) -> dict:
+    return node.status()["settings"]
+
+
+def test_an_environment(environ):
+    environ(
+        CRDTCACHE_PEERS="10.0.0.1, cache.internal:99",
+        CRDTCACHE_CLUSTER="shop",
+        CRDTCACHE_REGION="eu",
+        CRDTCACHE_NAME="web-1",
+        CRDTCACHE_SECRET="hush",
+        CRDTCACHE_MAXSIZE="none",
+        CRDTCACHE_MAX_BYTES="64MB",
+        CRDTCACHE_TTL="1h30m",
+        CRDTCACHE_STALE_TTL="5",
+        CRDTCACHE_TTL_JITTER="0.1",
+        CRDTCACHE_INSECURE="false",
+        CRDTCACHE_LISTEN="none",
+    )
+    node = Node.from_env(region="us")
+    shown = settings(node)
+    assert node.name == "web-1"
+    assert shown["peers"] == ["10.0.0.1", "cache.internal:99"]
+    assert (shown["cluster"], shown["region"], shown["listen"], shown["insecure"]) == ("shop", "us", None, False)
+    assert (shown["maxsize"], shown["max_bytes"], shown["ttl"]) == (None, 64_000_000, 5_400)
+    assert (shown["stale_ttl"], shown["ttl_jitter"], shown["secret"]) == (5, 0.1, "***")
+
+
+def test_an_empty_environment_is_a_node_on_its_own():
+    assert settings(Node.from_env("NOBODY_SETS_THIS_"))["peers"] is None
+
+
+def test_every_argument_that_can_be_text_can_be_a_variable():
+    import inspect
+
+    arguments = set(inspect.signature(Node).parameters)
+    assert set(configuring._READERS) <= arguments
+    assert arguments - set(configuring._READERS) == {"clock", "loader", "tuning"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PEERS", ""),
+        ("SECRET", " "),
+        ("MAXSIZE", "lots"),
+        ("MAX_BYTES", "64 apples"),
+        ("INSECURE", "perhaps"),
+        ("TTL", "soon"),
+        ("TTL_JITTER", "x"),
+        ("LISTEN", "host:port"),
+    ],
+)
+def test_mistakes_in_the_environment_name_their_variable(environ, variable, text):
+    environ(**{f"CRDTCACHE_{variable}": text})
+    with pytest.raises(ConfigError, match=f"(?i){variable}"):
+        Node.from_env()
+
+
+def test_an_unknown_variable_is_a_warning_and_those_of_kubernetes_are_none(environ, caplog):
+    environ(CRDTCACHE_PEER="10.0.0.1", CRDTCACHE_PORT="tcp://10.0.0.9:80", CRDTCACHE_SERVICE_HOST="10.0.0.9")
+    Node.from_env()
+    assert [record.message.split(";")[0] for record in caplog.records] == ["CRDTCACHE_PEER is not known and ignored"]
+
+
+def test_a_url():
+    node = Node.from_url("crdtcache://web-1:hu%2Fsh@10.0.0.1,[2001:db8::1]:99/shop?region=eu&ttl=90s", maxsize=7)
+    shown = settings(node)
+    assert node.name == "web-1"
+    assert shown["peers"] == ["10.0.0.1", "[2001:db8::1]:99"]
+    assert (shown["cluster"], shown["region"], shown["ttl"], shown["maxsize"]) == ("shop", "eu", 90, 7)
+    assert node._settings.secret == b"hu/sh"
+    assert "hu/sh" not in json.dumps(node.status())
+    assert settings(Node.from_url("crdtcache://"))["peers"] is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://10.0.0.1",
+        "10.0.0.1",
+        "crdtcache://10.0.0.1:x",
+        "crdtcache://10.0.0.1?colour=red",
+        "crdtcache://10.0.0.1?secret=hush",
+        "crdtcache://10.0.0.1?ttl=",
+    ],
+)
+def test_mistakes_in_a_url(url):
+    with pytest.raises(ConfigError) as caught:
+        Node.from_url(url)
+    assert "hush" not in str(caught.value)
