@@ -162,6 +162,7 @@ def _report(result: Result) -> int:
     _say(f"VIOLATION {found}")
     _say(f"repeat it:  python -m sim replay {path}")
     _say(f"shrink it:  python -m sim shrink {path}")
+    _say(f"look at it: python -m sim replay {path} --html {path.with_suffix('.html')}")
     return 1
 
 

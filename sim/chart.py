@@ -58,7 +58,7 @@ def mark(drawing: Drawing, axis: Axis, write: Write, y: float, radius: float, cs
 
 def named(write: Write) -> str:
     """Its value, or that it is a delete."""
-    return "delete" if write.removal else short(write.value, 10)
+    return "delete" if write.removal else short(write.value, 8)
 
 
 def in_words(write: Write) -> str:

@@ -57,10 +57,10 @@ def timeline(recording: Recording) -> Drawing:
         phases.append(("not settled", calm, recording.end))
     for number, (name, begin, end) in enumerate(phases):
         drawing.rect(axis.x(begin), TOP, axis.x(end) - axis.x(begin), 16, "shade" if number % 2 == 0 else "h2")
-        if name and axis.x(end) - axis.x(begin) > 7 * len(name):
+        if axis.x(end) - axis.x(begin) > 7 * len(name):
             drawing.text((axis.x(begin) + axis.x(end)) / 2, TOP + 12, name, "mid soft")
     if result.converged_ms is not None:
-        drawing.text(axis.right + 10, TOP + 12, f"agreed {result.converged_ms} ms after the calm", "soft")
+        drawing.text(axis.right + 10, TOP + 12, f"all agree after {result.converged_ms} ms", "soft")
     verticals(drawing, axis, recording, TOP, bottom)
     y = TOP + 24
     for (name, where), together in rows.items():
@@ -200,7 +200,7 @@ def _cells(
         what = "no process runs" if behind is None else f"behind on {behind} key{'' if behind == 1 else 's'}"
         x = axis.x(begin)
         tip = f"{name}, {seconds(begin)} to {seconds(end)}: {what}"
-        drawing.rect(x, top + 0.5, axis.x(end) - x, high - 1, css, tip)
+        drawing.rect(x, top + 0.5, axis.x(end) - x + 0.7, high - 1, css, tip)  # no seams
 
 
 def _curve(drawing: Drawing, axis: Axis, recording: Recording, top: float, bottom: float, most: int) -> None:
@@ -233,7 +233,7 @@ def conflicts(recording: Recording) -> Drawing:
     shown = dict(list(by_key.items())[:_MOST_KEYS])
     more = len(by_key) - len(shown)
     bottom = TOP + 14 + 28 * max(len(shown), 1)
-    drawing = Drawing(bottom + 24 + 22, "Conflicts, and who won" + (f" ({more} keys more)" if more else ""))
+    drawing = Drawing(bottom + 62, "Conflicts, and who won" + (f" ({more} keys more)" if more else ""))
     axis = Axis(0, recording.end)
     drawing.rect(axis.left, TOP, axis.right - axis.left, bottom - TOP, "panel")
     shade(drawing, axis, recording, TOP, bottom)
@@ -260,8 +260,6 @@ def conflicts(recording: Recording) -> Drawing:
     if not shown:
         drawing.text((axis.left + axis.right) / 2, y, "no write was lost to one that had not seen it", "mid soft")
     legend(drawing, [(f"c{m.index % COLOURS}", f"n{m.index}") for m in plan.machines[:COLOURS]], bottom + 34)
-    x = LEFT + 60 * min(len(plan.machines), COLOURS)
-    drawing.text(
-        x, bottom + 38, "full: won; hollow: lost; a cross: a delete; small: other writes; last one in words", "soft"
-    )
+    words = "full: won; hollow: lost; a cross: a delete; small: other writes; in words: the last conflict"
+    drawing.text(LEFT, bottom + 56, words, "soft")
     return drawing

@@ -12,7 +12,20 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from crdtcache.core.messages import Context, Gone, Message, Offer, Pull, Slice, TooOld
+from crdtcache.core.messages import (
+    Answered,
+    Busy,
+    Context,
+    End,
+    Gone,
+    Message,
+    Offer,
+    Open,
+    Pull,
+    Ready,
+    Slice,
+    TooOld,
+)
 from sim.chart import TOP, Axis, in_words, legend, mark, seconds, shade, short, verticals
 from sim.engine import MS, SECOND
 from sim.faults import longest_cut, sides
@@ -32,14 +45,16 @@ class _Kind(NamedTuple):
     name: str
 
 
+_WRITES, _SESSION = _Kind("l0 thick", "writes"), _Kind("l2 thick", "session")
+_PULL, _OTHER, _EMPTY = _Kind("l1 thick", "pull"), _Kind("l7", "context and other"), _Kind("grid", "sign of life")
 _KINDS: dict[type, _Kind] = {
     Gone: _Kind("l5 thick", "gone"),
-    Slice: _Kind("l0 thick", "writes"),
-    Pull: _Kind("l1 thick", "pull"),
-    TooOld: _Kind("l1 thick", "pull"),
-    Context: _Kind("l7", "context"),
+    **dict.fromkeys((Offer, Open, Ready, Busy, End, Answered), _SESSION),
+    Slice: _WRITES,
+    Pull: _PULL,
+    TooOld: _PULL,
 }
-_SESSION, _EMPTY = _Kind("l2 thick", "session"), _Kind("grid", "sign of life")
+"""A frame is of the first of these kinds that it holds."""
 
 
 def space_time(
@@ -58,7 +73,7 @@ def space_time(
     elif found is not None:
         at = found.now
     else:
-        at = cut.end_ms * MS if cut is not None else recording.end // 2
+        at = cut.end_ms * MS if cut is not None and cut.end_ms * MS < recording.end else recording.end // 2
     key = key if key is not None or found is None or found.key is None else str(found.key)
     order = _lines_of(recording, at, key)
     if span_s is None:
@@ -101,7 +116,7 @@ def space_time(
                 f"{write.key}: {in_words(write)}",
             )
     verticals(drawing, axis, recording, TOP, bottom + 12)
-    legend(drawing, [(css, name) for name, css in names.items()], bottom + 46, wide=110)
+    legend(drawing, [(css, name) for name, css in names.items()], bottom + 46, wide=140)
     return drawing
 
 
@@ -152,9 +167,9 @@ def _passage(
 ) -> tuple[_Kind, str, float, float]:
     """What kind it is, what it says of the key, and where that may be written."""
     messages = passage.messages(plan)
-    kind = next((_KINDS[type(m)] for m in messages if type(m) in _KINDS and not isinstance(m, Context)), None)
-    kind = kind or next((_SESSION for m in messages if type(m) not in _KINDS), None)
-    kind = kind or (_KINDS[Context] if any(isinstance(m, Context) and m.root for m in messages) else _EMPTY)
+    kind = next((kind for sort, kind in _KINDS.items() if any(isinstance(m, sort) for m in messages)), None)
+    if kind is None:
+        kind = _OTHER if any(not isinstance(m, Context) or m.root for m in messages) else _EMPTY
     said = [text for m in messages for k, text in _said(m) if k == key]
     names = ", ".join(dict.fromkeys(_message(m) for m in messages)) or "a sign of life"
     when = f"arrived {seconds(passage.arrived)}" if passage.arrived >= 0 else "never arrived"

@@ -15,7 +15,7 @@ from html import escape
 
 __all__ = ["COLOURS", "LEFT", "LEVELS", "RIGHT", "WIDTH", "Drawing", "style"]
 
-WIDTH, LEFT, RIGHT = 980, 96, 190
+WIDTH, LEFT, RIGHT = 1000, 96, 210
 """Of every drawing, in px: its width, and the margins for what stands beside a row; so time axes stand in line."""
 
 COLOURS = 8
@@ -100,7 +100,8 @@ class Drawing:
     def text(self, x: float, y: float, text: str, css: str = "") -> None:
         """A line of text; classes `end` and `mid` say which of its points stands at `x`."""
         a, b = _px(x, y)
-        self._parts.append(f'<text x="{a}" y="{b}" class="{css}">{escape(text)}</text>')
+        if text:
+            self._parts.append(f'<text x="{a}" y="{b}" class="{css}">{escape(text)}</text>')
 
     def _put(self, element: str, name: str, tip: str) -> None:
         self._parts.append(f"<{element}><title>{escape(tip)}</title></{name}>" if tip else f"<{element}/>")
