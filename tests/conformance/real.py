@@ -160,9 +160,8 @@ class RealNode(Node):
     def unreachable(self, address: str, reason: str) -> None:
         self._door.answer(address, reason)
 
-    def arrived(self, connection: Connection, frame: bytes) -> None:
-        self.engine.events += 1
-        self._lines[connection.number].coming.put_data(frame)
+    def arrived(self, connection: Connection, frame: bytes, sent: int) -> None:
+        self._lines[connection.number].coming.put_data(frame)  # some bytes; how old a frame is the package finds out
 
     def writable(self, connection: Connection) -> None:
         self._lines[connection.number].room.set()
