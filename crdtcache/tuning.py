@@ -33,7 +33,11 @@ class Tuning:
     # sessions
     window_entries: int = 512  # entries per window of a streamed map; the lock is held for one window
     windows_in_flight: int = 4  # unanswered windows per session
-    compare_ms: int = 10_000  # digests that stand still and differ for so long lead to a session
+    compare_ms: int = 10_000  # between comparisons of digests with a random member of the region
+    compare_remote_ms: int = 30_000  # the same with a remote one
+    list_entries: int = 64  # a branch of the digest with so few entries on both sides is listed
+    session_leaves: int = 512  # branches listed in one session; at least 16
+    session_bytes: int = 1_048_576  # sent in one session by each side, but for what is streamed
     session_idle_ms: int = 10_000  # a session without progress for so long ends
     busy_ms: int = 1_000  # the least wait after BUSY; full jitter up to 15 x
     # data
@@ -75,5 +79,7 @@ class Tuning:
             raise ConfigError(
                 f"tuning inline_bytes={self.inline_bytes}: with its key it must fit frame_bytes={self.frame_bytes}"
             )
+        if self.session_leaves < 16:
+            raise ConfigError(f"tuning session_leaves={self.session_leaves}: at least 16, the children of one branch")
         if self.dead_share >= 1:
             raise ConfigError(f"tuning dead_share={self.dead_share}: a share below 1")

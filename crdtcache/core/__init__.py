@@ -22,7 +22,8 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
         or rejected. With frontier[o] < lo there is a gap: items are offers, leave dots, and the slice after
         the frontier is pulled.
     C3  a complete session: the rows of the peer as of its first message, only for origins whose log could
-        not answer a pull; their log is cut there.                      `replica.Replica._settle`
+        not answer a pull; their log is cut there, and the dead of them are offered as well.
+                                                                        `sessions.Sessions._adopt`
     C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
     No frontier passes local time + max_drift. A dot never extends a frontier.
 
@@ -64,6 +65,6 @@ Invariants that tests and the simulator hold the code to
     I15 neighbouring wire versions satisfy I1 and I2.
     I16 same inputs, same outputs, whatever PYTHONHASHSEED is.
 
-What of this is not built yet (membership verdicts, the relay tree, compared digests, pruning, chunked and
+What of this is not built yet (membership verdicts, the relay tree, pruning, chunked and
 fetched values, receipts) is listed in the README under "Not yet".
 """

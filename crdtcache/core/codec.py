@@ -20,16 +20,20 @@ from typing import Any
 
 import msgpack
 
+from crdtcache.core.digest import LEAF, is_node
 from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value, Version, key_bytes
 from crdtcache.core.messages import (
     Answered,
     Busy,
     Context,
     End,
+    Equal,
     Gone,
     Item,
+    List,
     MemberRow,
     Message,
+    Nodes,
     Offer,
     Open,
     Pull,
@@ -37,12 +41,17 @@ from crdtcache.core.messages import (
     Row,
     Slice,
     TooOld,
+    Turn,
+    Want,
 )
 from crdtcache.errors import CrdtCacheError
 
 __all__ = ["FrameError", "Limits", "decode", "encode", "frame"]
 
-_TYPES: tuple[type[Any], ...] = (Context, Slice, Pull, TooOld, Open, Ready, Busy, Offer, End, Answered, Gone)
+_TYPES: tuple[type[Any], ...] = (
+    *(Context, Slice, Pull, TooOld, Open, Ready, Busy, Offer, End, Answered, Gone),
+    *(Equal, Nodes, List, Want, Turn),
+)
 _CODES = {kind: code for code, kind in enumerate(_TYPES, 1)}
 _EXT_PACKED, _EXT_REMOVED = 1, 2
 _MAX64 = (1 << 64) - 1
@@ -81,9 +90,11 @@ def encode(message: Message) -> bytes:
     code = _CODES[message.__class__]
     if message.__class__ is Slice:
         return _pack((code, *message[:6], *_encode_items(message.items)))
-    if message.__class__ is Offer:
+    if message.__class__ is Offer or message.__class__ is List:
         keys = [key for key, _ in message.entries]
         return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))
+    if message.__class__ is Nodes:
+        return _pack((code, *message[:2], _column(array("Q", message.sums)), message.counts))
     return _pack((code, *message))
 
 
@@ -319,12 +330,45 @@ def _parse_offer(part: tuple[Any, ...], limits: Limits) -> Offer:
     return Offer(_number(part[1]), _number(part[2]), _entries(part[3], part[4], limits))
 
 
-def _parse_open(part: tuple[Any, ...], _: Limits) -> Open:
-    return Open(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
+def _parse_open(part: tuple[Any, ...], __: Limits) -> Open:
+    _, session, lasts, slowest_ms, mark, root, size, *_ = part
+    return Open(_number(session), _number(lasts), _number(slowest_ms), _pair(mark), _number(root), _number(size))
 
 
-def _parse_ready(part: tuple[Any, ...], _: Limits) -> Ready:
-    return Ready(_number(part[1]), _rows(part[2]), _number(part[3]), _pair(part[4]))
+def _parse_ready(part: tuple[Any, ...], __: Limits) -> Ready:
+    _, session, rows, slowest_ms, mark, size, adopts, *_ = part
+    return Ready(
+        _number(session), _rows(rows), _number(slowest_ms), _pair(mark), _number(size), _every(_number, adopts)
+    )
+
+
+def _parse_nodes(part: tuple[Any, ...], __: Limits) -> Nodes:
+    _, session, nodes, sums, counts, *_ = part
+    nodes, counts = _every(_node, nodes), _every(_number, counts)
+    if len(counts) not in (16 * len(nodes), 256 * len(nodes)) or any(
+        len(counts) // len(nodes) * n >= 2 * LEAF for n in nodes
+    ):
+        raise FrameError(f"{len(counts)} children of {len(nodes)} nodes")
+    return Nodes(_number(session), nodes, tuple(_numbers(sums, len(counts))), counts)
+
+
+def _parse_list(part: tuple[Any, ...], limits: Limits) -> List:
+    return List(_number(part[1]), _every(_node, part[2]), _entries(part[3], part[4], limits))
+
+
+def _parse_want(part: tuple[Any, ...], limits: Limits) -> Want:
+    return Want(_number(part[1]), [_key(key, limits) for key in _tuple(part[2])])
+
+
+def _node(value: object) -> int:
+    node = _number(value)
+    if not is_node(node):
+        raise FrameError(f"{node} where a node of the digest is due")
+    return node
+
+
+def _every(parse: Callable[[object], int], values: object) -> tuple[int, ...]:
+    return tuple(parse(value) for value in _tuple(values))
 
 
 _PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
@@ -337,6 +381,11 @@ _PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
     _CODES[Pull]: lambda part, _: Pull(_number(part[1]), _number(part[2])),
     _CODES[TooOld]: lambda part, _: TooOld(_number(part[1]), _number(part[2])),
     _CODES[Busy]: lambda part, _: Busy(_number(part[1]), _number(part[2], 3_600_000)),
-    _CODES[End]: lambda part, _: End(_number(part[1]), _number(part[2])),
+    _CODES[End]: lambda part, _: End(_number(part[1]), _number(part[2]), part[3] is True),
     _CODES[Answered]: lambda part, _: Answered(_number(part[1]), _number(part[2]), part[3] is True),
+    _CODES[Equal]: lambda part, _: Equal(_number(part[1])),
+    _CODES[Nodes]: _parse_nodes,
+    _CODES[List]: _parse_list,
+    _CODES[Want]: _parse_want,
+    _CODES[Turn]: lambda part, _: Turn(_number(part[1]), _every(_node, part[2]), part[3] is True),
 }

@@ -11,6 +11,10 @@ this design: a frontier that grows without its log being complete promises slice
 
 from __future__ import annotations
 
+import struct
+
+from xxhash import xxh3_64_intdigest
+
 from crdtcache.core.messages import Row
 
 __all__ = ["Context"]
@@ -83,6 +87,11 @@ class Context:
         """One row per known origin: what this replica may promise about it."""
         last = self.last
         return [Row(origin, last.get(origin, 0), now) for origin, now in self.frontier.items()]
+
+    def lasts(self) -> int:
+        """A hash over the last write of each origin: equal where neither side has missed one that the other knows."""
+        flat = [number for row in sorted(self.last.items()) for number in row]
+        return xxh3_64_intdigest(struct.pack(f">{len(flat)}Q", *flat))
 
     def dot_count(self) -> int:
         """Dots in all: bounded by the cap times the origins that have a gap."""

@@ -2,7 +2,8 @@
 
 65,536 buckets by the top bits of the key's hash, 16-ary sums above them. A visible entry adds
 a hash of its key, version and lease (where that is not the one its set wrote) mod 2**64 to its bucket; every
-bucket has a sum, a visible count and a dead count.
+bucket has a sum, a visible count and a dead count. A node of the tree is one number, as in a heap: the root is 1,
+the children of n are 16 n to 16 n + 15, and 65,536 to 131,071 are the buckets.
 
 Decision: sum, not XOR (a delta applied twice must show), 64 bits, never the values and never the dead: what
 may be removed at different times must not be in the checksum. Members are authenticated, so a hash that is
@@ -23,18 +24,31 @@ from crdtcache.core.entry import DEAD, STATE, VALUE, Entry, Key, key_bytes
 Header: TypeAlias = tuple[int, int, int, int, int, int]
 """An entry without its value."""
 
-__all__ = ["BUCKET_BITS", "BUCKET_SHIFT", "DIGEST_VERSION", "MASK", "Digest", "hash64"]
+__all__ = ["BUCKET_BITS", "BUCKET_SHIFT", "DIGEST_VERSION", "LEAF", "MASK", "ROOT", "Digest", "hash64", "is_node"]
 
 DIGEST_VERSION = 1
 BUCKET_BITS = 16
 GROUP_BITS = 12
 _GROUP_SHIFT = 64 - GROUP_BITS
+_GROUP_WIDTH = BUCKET_BITS - GROUP_BITS
+ROOT = 1
+LEAF = 1 << BUCKET_BITS
 BUCKET_SHIFT = 64 - BUCKET_BITS
 MASK = (1 << 64) - 1
 FOLD_AT = 4096
 
 _row = struct.Struct(">3Q").pack
 hash64 = xxhash.xxh3_64_intdigest
+
+
+def is_node(node: int) -> bool:
+    """Whether the number is one of a node of the tree."""
+    return 0 < node < 2 * LEAF and node.bit_length() % 4 == 1
+
+
+def _buckets(node: int) -> tuple[int, int]:
+    width = BUCKET_BITS + 1 - node.bit_length()
+    return (node << width) - LEAF, ((node + 1) << width) - LEAF
 
 
 class Digest:
@@ -112,11 +126,19 @@ class Digest:
         self.fold()
         return sum(self._visible), sum(self._dead)
 
-    def node(self, prefix: int, bits: int) -> tuple[int, int, int]:
-        """(sum, visible, dead) of the `bits`-bit `prefix` (0 to 16 bits). The caller has folded."""
-        width = BUCKET_BITS - bits
-        low, high = prefix << width, (prefix + 1) << width
-        return sum(self.sums[low:high]) & MASK, sum(self._visible[low:high]), sum(self._dead[low:high])
+    def node(self, node: int) -> tuple[int, int]:
+        """(sum of the visible, count of all, the dead included) below a node. The caller has folded."""
+        low, high = _buckets(node)
+        return sum(self.sums[low:high]) & MASK, sum(self._visible[low:high]) + sum(self._dead[low:high])
+
+    def keys_below(self, node: int) -> Iterator[list[Key]]:
+        """The keys below a node, group by group, each as it is held when its turn comes."""
+        low, high = _buckets(node)
+        if node < LEAF:
+            for group in range(low >> _GROUP_WIDTH, high >> _GROUP_WIDTH):
+                yield self.keys_of_group(group)
+        else:
+            yield [k for k in self.keys_of_group(low >> _GROUP_WIDTH) if self.keyhash64(k) >> BUCKET_SHIFT == low]
 
     def keys_of_group(self, group: int) -> list[Key]:
         """The keys of one of the 4,096 groups, held now; a snapshot."""

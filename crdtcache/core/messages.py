@@ -3,8 +3,9 @@
 joining             HELLO <-> HELLO                           (see runtime.handshake for the secret)
 spreading           SLICE ->                                  own writes, from the link's cursor to the head
 repairing           CONTEXT ->   <- PULL   SLICE -> | TOO_OLD ->
-after TOO_OLD       OPEN ->   <- READY | BUSY                 both then stream all they hold, dead included:
-                    OFFER(n) ->  <- GONE, OFFER(0)..., ANSWERED(n)     (0: a better entry, needs no answer)
+a session           OPEN ->      <- EQUAL | BUSY | READY, and the first turn:
+                    NODES, LIST, WANT, TURN  <->              turn by turn, as far down as the digests differ
+                    OFFER(n) ->  <- GONE, OFFER(0)..., ANSWERED(n)     both sides at once; 0: a better entry
                     END ->       <- ANSWERED(end)             C3 once both ends are settled
 keeping alive       an empty frame
 
@@ -23,11 +24,15 @@ __all__ = [
     "Busy",
     "Context",
     "End",
+    "Equal",
     "Gone",
     "Hello",
+    "InSession",
     "Item",
+    "List",
     "MemberRow",
     "Message",
+    "Nodes",
     "Offer",
     "Open",
     "Pull",
@@ -35,6 +40,8 @@ __all__ = [
     "Row",
     "Slice",
     "TooOld",
+    "Turn",
+    "Want",
 ]
 
 
@@ -124,21 +131,63 @@ class TooOld(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Asks for a session; `rows` are what the other may adopt at its end."""
+    """Asks for a session; what follows in it is at least as new as this."""
 
     session: int
-    rows: list[Row]
-    clock_ms: int
+    lasts: int  # a hash of the last write of each origin that is accounted for
+    slowest_ms: int  # D2's slowest clock as the sender knows it, 0: it has heard nobody
     clear_mark: tuple[int, int]
+    root: int
+    size: int  # entries below the root, the dead included
+
+
+class Equal(NamedTuple):
+    """The answer to OPEN where root and last writes are equal: that was all."""
+
+    session: int
 
 
 class Ready(NamedTuple):
-    """Agrees to a session, with the rows of the answering side as of this message."""
+    """The first message of a session from each side but for OPEN: its rows as of then (of OPEN, or of now)."""
 
     session: int
     rows: list[Row]
-    clock_ms: int
+    slowest_ms: int
     clear_mark: tuple[int, int]
+    size: int  # entries held, the dead included
+    adopts: tuple[int, ...]  # origins that the sender was answered TOO_OLD about: it will adopt their rows (C3)
+
+
+class Nodes(NamedTuple):
+    """What is below some nodes of the digest that differ: for each of its 16 (or 256) children sum and count."""
+
+    session: int
+    nodes: tuple[int, ...]
+    sums: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+class List(NamedTuple):
+    """All entries below some nodes, the dead included; the visible ones as ghosts, whatever they are."""
+
+    session: int
+    nodes: tuple[int, ...]
+    entries: list[tuple[Key, Entry]]
+
+
+class Want(NamedTuple):
+    """Entries that were listed and that the sender has not accounted for."""
+
+    session: int
+    keys: list[Key]
+
+
+class Turn(NamedTuple):
+    """The sender has said what it had to say; `last`: neither nodes nor lists, so there is nothing to compare."""
+
+    session: int
+    streams: tuple[int, ...]  # nodes below which both sides offer all they hold, unlisted
+    last: bool
 
 
 class Busy(NamedTuple):
@@ -157,10 +206,11 @@ class Offer(NamedTuple):
 
 
 class End(NamedTuple):
-    """The sender has offered all it holds; `window` is one above its last."""
+    """The sender has offered all that it had to offer; `window` is one above its last."""
 
     session: int
     window: int
+    limited: bool  # it found more differences than fit one session: rows may not be adopted
 
 
 class Answered(NamedTuple):
@@ -177,4 +227,5 @@ class Gone(NamedTuple):
     versions: list[tuple[Key, int, int]]
 
 
-Message = Slice | Context | Pull | TooOld | Open | Ready | Busy | Offer | End | Answered | Gone
+InSession = Equal | Busy | Ready | Nodes | List | Want | Turn | Offer | End | Answered
+Message = Slice | Context | Pull | TooOld | Open | InSession | Gone

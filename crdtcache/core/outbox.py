@@ -51,7 +51,7 @@ class Outbox:
             size += len(messages[-1])
         if not target.control:
             size = self._slices(target, messages, size, room)
-            if target.session is not None and target.session.rows is not None and size < room // 2:
+            if target.session is not None and size < room // 2:
                 self._session(target, messages, size, room, reading)
         if not messages:
             if reading.mono_ns - target.sent_ns < self._held.tuning.keepalive_ms * _MS:
@@ -114,8 +114,11 @@ class Outbox:
             message = session.next_message(self._held, room - size)
             if message is None:
                 break
+            if isinstance(message, Offer):
+                self._counts["entries_sent"] += len(message.entries)
             messages.append(encode(message))
             size += len(messages[-1])
+            session.sent_bytes += len(messages[-1])
             session.active_ns = reading.mono_ns
 
     def tell(self, link: Link, reading: Reading) -> None:

@@ -27,14 +27,10 @@ from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import (
-    Answered,
-    Busy,
     Context,
-    End,
     Gone,
     Hello,
     Message,
-    Offer,
     Open,
     Pull,
     Ready,
@@ -128,7 +124,7 @@ class Replica:
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self._outbox = Outbox(self.map, self.members, self._counts)
         self._sessions = Sessions(
-            self.map, self._links, self._gaps, self._counts, rng, self._outbox.position, self._slowest_ms
+            self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
         )
 
     # ---- local operations: memory only ----------------------------------------------------------------------------
@@ -252,6 +248,7 @@ class Replica:
         fresh.before = self.map.context.last.get(self.origin, 0)
         self._links[link] = fresh
         self._links_ns = 0
+        self._sessions.joined(fresh, reading)
         self._outbox.tell(fresh, reading)
         self._ready[link] = None
         self._events.append(PeerUp(link, hello))
@@ -351,18 +348,13 @@ class Replica:
                 self._on_pull(link, message)
             case TooOld():
                 self._on_too_old(link, message, reading)
-            case Offer(window=0):
-                self._sessions.on_better(link, message, reading)
-            case Offer() | End() | Answered():
-                self._sessions.on_window(link, message, reading)
-            case Open() | Ready():
-                if self._believe(link, message.clear_mark, reading):
-                    self._sessions.on_open(link, message, reading)
-            case Busy():
-                self._sessions.on_busy(link, message, reading)
             case Gone():
                 for key, stamp, origin in message.versions:
                     self._counts["gone"] += self.map.gone(key, (stamp, origin), reading)
+            case Open() | Ready() if not self._believe(link, message.clear_mark, reading):
+                pass
+            case _:
+                self._sessions.receive(link, message, reading)
 
     def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
         self._counts["slices_received"] += 1
@@ -490,8 +482,8 @@ class Replica:
         else:
             due = min(self._sweep_ns(), self.members.next_call_ns)
             if self._links:
-                due = min(due, self._context_ns, self._links_ns)
-            if self._gaps:
+                due = min([due, self._context_ns, self._links_ns, *self._sessions.due_ns()])
+            if self._gaps and not self._sessions.filling:
                 due = min([due, *self._gaps.due_ns()])
         self._expected_ns = due if due < NEVER else 0
         return due if due < NEVER else None
@@ -539,10 +531,12 @@ class Replica:
             number = self._rng.choice(list(self._links))
             self._outbox.tell(self._links[number], reading)
             self._ready[number] = None
-        for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
-            link.control.append(encode(pull))
-            self._ready[link.number] = None
-            self._counts["pulls"] += 1
+        if not self._sessions.filling:
+            for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
+                link.control.append(encode(pull))
+                self._counts["pulls"] += 1
+        self._sessions.compare(reading)
+        self._ready.update((link.number, None) for link in self._links.values() if link.waits)
         self._events.extend(Dial(address) for address in self.members.calls(now))
 
     def _watch_links(self, reading: Reading) -> None:
@@ -645,7 +639,10 @@ class Replica:
 
     def caught_up(self) -> bool:
         """Whether every connected member has said what it has, and nothing of it is missing here."""
-        return not self._gaps and all(k.rows and k.session is None and not k.too_old for k in self._links.values())
+        links = self._links.values()
+        return not self._gaps and all(
+            k.rows and not k.too_old and (k.session is None or k.session.rows is None) for k in links
+        )
 
     def owes(self) -> bool:
         """Whether own writes have still to be sent to anybody, and somebody can be expected to take them.
@@ -722,7 +719,9 @@ _COUNTERS = (
     "pulls",
     "rejected",
     "sessions",
+    "sessions_equal",
     "sessions_incomplete",
+    "sessions_limited",
     "sessions_stuck",
     "slices_made",
     "slices_received",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Final, Generic, TypeVar, cast
 
 from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STAMP, STATE, VALUE, Entry, Key, Packed, Value
@@ -197,6 +198,11 @@ class Store:
     def keys(self) -> list[Key]:
         """The live keys, a snapshot."""
         return [*self.direct.old, *self.guarded.old, *self.direct.young, *self.guarded.young]
+
+    def recent(self, count: int) -> list[Key]:
+        """Up to `count` live keys of each kind that were used last, the last first (to within a generation)."""
+        generations = (reversed(self.direct.young), reversed(self.guarded.young))
+        return [key for generation in generations for key in islice(generation, count)]
 
     def shown(self, key: Key) -> object:
         """What a lookup needs of `key`: its value, its entry where that expires or is packed, or ABSENT."""

@@ -207,7 +207,13 @@ def full_logs(seed: int, nodes: int | None) -> Plan:
         count=900,
         keys=40,
         mix={"put": 55, "delete": 20, "get": 20, "ttl": 3, "touch": 2},
-        tuning={"log_records": 24, "window_entries": 2, "dots_per_origin": rng.choice((4, 64)), "busy_ms": 20},
+        tuning={
+            "log_records": 24,
+            "window_entries": 2,
+            "dots_per_origin": rng.choice((4, 64)),
+            "busy_ms": 20,
+            "list_entries": rng.choice((1, 4)),
+        },
         rtt_ms=rng.choice((1.0, 40.0)),
     )
 

@@ -38,6 +38,10 @@ SMALL_TUNING: dict[str, float] = {
     "redial_patience_ms": 600_000,
     "redial_slow_ms": 2_000,
     "compare_ms": 1_000,
+    "compare_remote_ms": 3_000,
+    "list_entries": 4,
+    "session_leaves": 16,
+    "session_bytes": 16_384,
     "sweep_ms": 50,
     "step_entries": 64,
 }

@@ -31,6 +31,8 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     # A stream of its own: what is drawn later in the life of this file must not change what a seed meant before.
     later = rng_of("kitchen-sink/later", seed)
     machines = [replace(m, max_bytes=later.choice((None, None, None, None, 2_000, 8_000))) for m in machines]
+    tuning["list_entries"] = later.choice((1, 1, 4, 64))
+    tuning["session_bytes"] = later.choice((400, 16_384))
     drawn: list[Fault] = []
     allowed = [kind for kind in _KINDS if rng.random() < 0.45] or ["partition"]
     if "partition" not in allowed and rng.random() < 0.7:

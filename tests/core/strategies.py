@@ -10,9 +10,12 @@ from crdtcache.core.messages import (
     Busy,
     Context,
     End,
+    Equal,
     Gone,
     Item,
+    List,
     MemberRow,
+    Nodes,
     Offer,
     Open,
     Pull,
@@ -20,6 +23,8 @@ from crdtcache.core.messages import (
     Row,
     Slice,
     TooOld,
+    Turn,
+    Want,
 )
 from tests.core.world import WALL_MS
 
@@ -80,16 +85,39 @@ def slices(draw: st.DrawFn) -> Slice:
     return Slice(draw(origins), lo, hi, draw(st.integers(0, hi)), draw(marks), tuple(sorted(clears)), items)
 
 
+sessions = st.one_of(st.integers(2, 5), words64)
+any_node = st.integers(0, 4).flatmap(lambda level: st.integers(1 << 4 * level, (2 << 4 * level) - 1))
+nodes = st.lists(any_node, max_size=3, unique=True).map(tuple)
+
+
+@st.composite
+def sums(draw: st.DrawFn) -> Nodes:
+    """The children of some nodes that have any."""
+    parents = tuple(node for node in draw(nodes) if node < 1 << 16)
+    count = 16 * len(parents)
+    return Nodes(
+        draw(sessions),
+        parents,
+        tuple(draw(st.lists(words64, min_size=count, max_size=count))),
+        tuple(draw(st.lists(st.integers(0, 99), min_size=count, max_size=count))),
+    )
+
+
 messages = st.one_of(
     slices(),
     st.builds(Context, st.lists(rows, max_size=4), words64, marks, st.lists(members, max_size=2), words64),
     st.builds(Pull, origins, words64),
     st.builds(TooOld, origins, words64),
-    st.builds(Open, words64, st.lists(rows, max_size=4), words64, marks),
-    st.builds(Ready, words64, st.lists(rows, max_size=4), words64, marks),
-    st.builds(Busy, words64, st.integers(0, 3_600_000)),
-    st.builds(Offer, words64, words64, st.lists(st.tuples(keys, entries()), max_size=4)),
-    st.builds(End, words64, words64),
-    st.builds(Answered, words64, words64, st.booleans()),
+    st.builds(Open, sessions, words64, words64, marks, words64, words64),
+    st.builds(Equal, sessions),
+    st.builds(Ready, sessions, st.lists(rows, max_size=4), words64, marks, words64, st.lists(origins).map(tuple)),
+    st.builds(Busy, sessions, st.integers(0, 3_600_000)),
+    sums(),
+    st.builds(List, sessions, nodes, st.lists(st.tuples(keys, entries()), max_size=4)),
+    st.builds(Want, sessions, st.lists(keys, max_size=4)),
+    st.builds(Turn, sessions, nodes, st.booleans()),
+    st.builds(Offer, sessions, words64, st.lists(st.tuples(keys, entries()), max_size=4)),
+    st.builds(End, sessions, words64, st.booleans()),
+    st.builds(Answered, sessions, words64, st.booleans()),
     st.builds(Gone, st.lists(st.tuples(keys, stamps, origins), max_size=4)),
 )

@@ -11,10 +11,10 @@ from crdtcache.core.codec import Limits, decode, encode, frame
 from crdtcache.core.entry import Packed, live_entry
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.messages import Context, Offer, Pull, Slice
-from crdtcache.core.session import Session
 from crdtcache.core.slices import make_slice
 from crdtcache.core.store import Store
 from crdtcache.tuning import Tuning
+from tests.core.test_sessions import offering
 from tests.core.world import FAST, WALL_MS, World
 
 A = 0xA1B2C3D4E5F60718
@@ -72,8 +72,7 @@ def test_control_goes_before_slices_and_slices_before_sessions() -> None:
     world.carry()
     world.put("a", "k", "v")
     [link] = world["a"]._links.values()
-    link.session = Session(1, opener=False, now_ns=0)
-    link.session.begin([], world["a"].map)
+    link.session = offering(world["a"].map)
     link.control.append(encode(Pull(A, 1)))
     kinds = [type(message) for messages in take(world, "a", "b") for message in messages]
     assert kinds[:3] == [Pull, Slice, Offer]

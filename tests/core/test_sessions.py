@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from crdtcache.core.digest import ROOT
 from crdtcache.core.entry import dead_entry, live_entry
-from crdtcache.core.messages import Answered, Busy, End, Gone, Offer, Open, Ready, Row
-from crdtcache.core.session import Session
+from crdtcache.core.lwwmap import LWWMap
+from crdtcache.core.messages import Answered, Busy, End, Equal, Gone, List, Offer, Open, Ready, Turn, Want
+from crdtcache.core.session import Phase, Session
 from tests.core.world import FAST, World
 
 
@@ -27,6 +31,14 @@ def away_beyond_the_log(tuning=FAST, **arguments) -> World:
 def session_of(world: World, name: str) -> Session | None:
     sessions = [link.session for link in world[name]._links.values() if link.session is not None]
     return sessions[0] if sessions else None
+
+
+def offering(held: LWWMap) -> Session:
+    """A session in which both sides offer all they hold."""
+    session = Session(2, Ready(2, [], 0, (0, 0), 0, ()), opener=False, now_ns=0)
+    session.begin(session.own)
+    session.turn(Turn(2, (ROOT,), True), held)
+    return session
 
 
 def until_the_session_begins(world: World, name: str) -> Session:
@@ -164,14 +176,14 @@ def test_an_answer_that_comes_twice_settles_one_window_only() -> None:
 def test_messages_of_another_session_are_ignored() -> None:
     world = away_beyond_the_log()
     session = until_the_session_begins(world, "b")
-    world.inject("a", "b", End(99, 1), Answered(99, 1, False), Offer(99, 1, []), Ready(99, [], 0, (0, 0)))
+    others = (End(99, 1, True), Answered(99, 1, False), Offer(99, 1, []), Ready(99, [], 0, (0, 0), 0, ()), Equal(99))
+    world.inject("a", "b", *others, Turn(99, (), True), Want(99, []), List(99, (1,), []), Busy(99, 1))
     assert session_of(world, "b") is session
     assert session.complete
     assert not session.their_end
 
 
-def test_what_is_left_of_an_earlier_session_does_not_end_one_that_has_not_begun() -> None:
-    """Both count their sessions from 1, so numbers alone do not tell whose END it is."""
+def test_what_a_phase_does_not_expect_is_ignored() -> None:
     world = away_beyond_the_log()
     link = next(iter(world["b"]._links.values()))
     link.too_old[world["a"].origin] = 1 << 63
@@ -179,8 +191,12 @@ def test_what_is_left_of_an_earlier_session_does_not_end_one_that_has_not_begun(
     session = link.session
     assert session is not None
     assert session.rows is None
-    world.inject("a", "b", End(session.number, 7), Answered(session.number, 1, True))
+    number = session.number
+    world.inject("a", "b", End(number, 7, True), Answered(number, 1, False), Turn(number, (), True))
+    assert session.phase is Phase.ASKED
+    assert session.complete
     assert not session.their_end
+    assert not session.limited
     world.calm()
 
 
@@ -197,21 +213,17 @@ def test_of_two_sessions_asked_for_at_once_one_is_held() -> None:
     assert world["a"].stats()["sessions"] == world["b"].stats()["sessions"]
 
 
-def test_who_is_busy_with_a_session_says_so_and_is_asked_again() -> None:
-    world = World("abc")
-    world.link_all()
-    world.run(60)
-    world.cut_off("a")
-    for i in range(60):
+@pytest.mark.parametrize(("size", "most"), [(40, 1), (0, 2)])
+def test_who_is_busy_with_a_session_says_so_but_fills_two_joiners_at_once(size: int, most: int) -> None:
+    world = World("abcd")
+    for i in range(40):
         world.put("a", i, i)
-    world.link("a", "b")
-    world.link("a", "c")
-    busy = []
-    world.watch = lambda source, _, data: busy.append(source) if encode_busy in data else None
-    encode_busy = b"\x93\x07\x01\x14"  # BUSY(1, 20 ms)
+    for name in "bcd":
+        world.link("a", name)
+        world.inject(name, "a", Open(2, 0, 0, (0, 0), 7, size))
+    assert sum(link.session is not None for link in world["a"]._links.values()) == most
+    assert [link.control[-1][:2] == b"\x93\x07" for link in world["a"]._links.values()].count(True) == 3 - most
     world.calm()
-    assert busy
-    assert world["b"].stats()["sessions"] + world["c"].stats()["sessions"] >= 2
 
 
 def test_one_who_clears_is_busy() -> None:
@@ -219,7 +231,7 @@ def test_one_who_clears_is_busy() -> None:
     world.link_all()
     world.run(60)
     world["a"].map.clearing = ["k"]
-    world.inject("b", "a", Open(5, [], 0, (0, 0)))
+    world.inject("b", "a", Open(5, 0, 0, (0, 0), 0, 0))
     assert session_of(world, "a") is None
     sent = [link.control[-1] for link in world["a"]._links.values()]
     assert sent[0][0] == 0x93
@@ -263,17 +275,14 @@ def test_digests_that_stand_still_and_differ_lead_to_a_session() -> None:
     world.run(1_000)
     assert world.agree()
     assert world.get("a", "k") is None  # b knows that it is gone
-    assert sum(world[name].stats()["compared_unequal"] for name in "ab") == 1
 
 
 def test_a_session_is_made_of_windows_that_wait_for_answers() -> None:
     world = World("a")
     for i in range(40):
         world.put("a", i, i)
-    session = Session(1, opener=True, now_ns=0)
     held = world["a"].map
-    assert session.next_message(held, 4_000) is None  # READY is due
-    session.begin([Row(1, 0, 0)], held)
+    session = offering(held)
     windows = []
     while (message := session.next_message(held, 4_000)) is not None:
         assert isinstance(message, Offer)
@@ -304,8 +313,7 @@ def test_answers_too_large_for_a_frame_are_parted() -> None:
     world = World("a")
     for i in range(4):
         world.put("a", i, "x" * 900)
-    session = Session(1, opener=True, now_ns=0)
-    session.begin([], world["a"].map)
+    session = offering(world["a"].map)
     session.answer([], [0, 1, 2, 3, "absent"], 5, True)
     got = []
     while not isinstance(message := session.next_message(world["a"].map, 2_000), Answered):

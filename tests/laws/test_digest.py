@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crdtcache.core.digest import BUCKET_BITS, FOLD_AT, GROUP_BITS, MASK, Digest
+from crdtcache.core.digest import FOLD_AT, GROUP_BITS, LEAF, MASK, ROOT, Digest, is_node
 from crdtcache.core.entry import DEAD, STATE, Entry, Key, live_entry
 from tests.core import strategies as draw
 
@@ -81,15 +81,32 @@ def test_sums_of_branches_add_up_and_differ_only_where_the_maps_do(actions: list
     for marked in (a, b):
         digest = marked.digest
         digest.fold()
-        for bits in (0, 4, 8, 12):
-            for prefix in range(0, 1 << bits, max(1, (1 << bits) // 16)):
-                children = [digest.node(prefix * 16 + i, bits + 4) for i in range(16)]
-                sums, visible, dead = zip(*children, strict=True)
-                assert digest.node(prefix, bits) == (sum(sums) & MASK, sum(visible), sum(dead))
-    differ = [p for p in range(16) if a.digest.node(p, 4) != b.digest.node(p, 4)]
-    assert differ == ([a.digest.keyhash64("only here") >> 60] if a.visible() != b.visible() else [])
-    assert a.digest.node(0, 0)[0] == a.digest.root()
-    assert BUCKET_BITS == 16
+        for first in (1, 16, 256, 4_096):
+            for node in range(first, 2 * first, max(1, first // 16)):
+                sums, counts = zip(*(digest.node(16 * node + i) for i in range(16)), strict=True)
+                assert digest.node(node) == (sum(sums) & MASK, sum(counts))
+    differ = [node for node in range(16, 32) if a.digest.node(node) != b.digest.node(node)]
+    assert differ == ([16 + (a.digest.keyhash64("only here") >> 60)] if a.visible() != b.visible() else [])
+    assert a.digest.node(ROOT) == (a.digest.root(), len(a.entries))
+
+
+@given(steps)
+def test_each_level_of_the_tree_lists_every_key_once_below_the_node_of_its_hash(actions: list[tuple[Any, ...]]) -> None:
+    marked = Marked(1)
+    marked.play(actions)
+    for level in range(5):
+        nodes = {(1 << 4 * level) + (marked.digest.keyhash64(key) >> 64 - 4 * level) for key in marked.entries}
+        listed = [key for node in sorted(nodes) for keys in marked.digest.keys_below(node) for key in keys]
+        assert sorted(map(repr, listed)) == sorted(map(repr, marked.entries))
+        for node in nodes:
+            found = [key for keys in marked.digest.keys_below(node) for key in keys]
+            assert len(found) == marked.digest.node(node)[1] > 0
+
+
+def test_only_the_numbers_of_nodes_are_nodes() -> None:
+    assert [node for node in range(-1, 300) if is_node(node)] == [1, *range(16, 32), *range(256, 300)]
+    assert is_node(2 * LEAF - 1)
+    assert not is_node(2 * LEAF)
 
 
 def test_a_digest_depends_on_the_seed_and_not_on_values_states_or_the_dead() -> None:
