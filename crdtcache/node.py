@@ -493,6 +493,11 @@ class Node(LocalMap[K, V]):
         return self._settings.name
 
     @property
+    def cluster(self) -> str:
+        """The name of the cluster; nodes of another one are refused."""
+        return self._settings.cluster
+
+    @property
     def running(self) -> bool:
         """Whether it is part of the cluster just now."""
         return self._life.running

@@ -246,7 +246,7 @@ def conflicts(recording: Recording) -> Drawing:
         in_conflict = {write.version for conflict in of_key for write in conflict}
         for write in recording.writes:
             if write.key == key and write.version not in in_conflict:
-                mark(drawing, axis, write, y, 2, "faint", "")
+                mark(drawing, axis, write, y, 2, "faint")
         for lost, won in of_key:
             tip = f"{in_words(won)} beat {in_words(lost)}"
             drawing.arc(axis.x(lost.at), y, axis.x(won.at), 11, f"l{won.node % COLOURS}", tip)

@@ -82,9 +82,8 @@ def space_time(
         begin, end = at, min(at + round(span_s * SECOND), recording.end)
     row = min(90.0, max(44.0, 240 / len(order)))
     bottom = TOP + 16 + row * max(len(order) - 1, 1)
-    drawing = Drawing(
-        bottom + 62, f"Frames between {seconds(begin)} and {seconds(end)}" + (f", {key!r} marked" if key else "")
-    )
+    marked = f", {key!r} marked" if key is not None else ""
+    drawing = Drawing(bottom + 62, f"Frames between {seconds(begin)} and {seconds(end)}{marked}")
     axis = Axis(begin, end, 24)
     drawing.rect(axis.left, TOP, axis.right - axis.left, bottom - TOP + 12, "panel")
     shade(drawing, axis, recording, TOP, bottom + 12)
@@ -106,15 +105,8 @@ def space_time(
                 drawing.text(x + 4, y + 4, said, "over")
     for write in recording.writes:
         if begin <= write.at <= end and write.node in heights:
-            mark(
-                drawing,
-                axis,
-                write,
-                heights[write.node],
-                5 if write.key == key else 3.5,
-                "",
-                f"{write.key}: {in_words(write)}",
-            )
+            radius, tip = (5 if write.key == key else 3.5), f"{write.key}: {in_words(write)}"
+            mark(drawing, axis, write, heights[write.node], radius, "", tip)
     verticals(drawing, axis, recording, TOP, bottom + 12)
     legend(drawing, [(css, name) for name, css in names.items()], bottom + 46, wide=140)
     return drawing
@@ -122,11 +114,8 @@ def space_time(
 
 def _lines_of(recording: Recording, at: int, key: str | None) -> list[int]:
     """The nodes to show, in the order of the sides: all of them, or those that have most to do with it."""
-    order = [
-        node
-        for island in sides(longest_cut(recording.result.plan), len(recording.result.plan.machines))
-        for node in island
-    ]
+    plan = recording.result.plan
+    order = [node for island in sides(longest_cut(plan), len(plan.machines)) for node in island]
     if len(order) <= _MOST_NODES:
         return order
     found = recording.result.violation

@@ -65,6 +65,7 @@ READING_ORDER = (
     "portrait",
     "node",
     "",  # crdtcache/__init__.py: what stands below uses the package as its users do
+    "control",
     "demo.*",
     "cli",
     "__main__",
