@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
+from crdtcache.core import replica as core
 from crdtcache.core.clock import Reading
+from crdtcache.core.codec import decode
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.messages import Hello
 from crdtcache.core.outcome import Change, Dial, LinkBroken
@@ -30,6 +33,9 @@ from sim.network import Connection, Network
 from sim.rand import CoreRandom, Luck
 
 __all__ = ["Node", "Observer"]
+
+# A write goes to all in the same bytes: they are read once, and what they say is handed to each.
+vars(core)["decode"] = lru_cache(256)(decode)
 
 _TURN = 50_000  # ns until the writers' turn
 _RECEIVE, _ADVANCE, _POLL, _LOCAL, _LINK = range(5)
@@ -317,7 +323,8 @@ class Node:
         if replica is not self.replica:
             return
         if rouse:
-            self._ready.update(dict.fromkeys(replica.ready()))
+            for number in replica.ready():
+                self._ready[number] = None
             if self._ready and not self._pump_due:
                 self._pump_due = True
                 self.engine.at(self.engine.now + _TURN, Rank.TIMER, self._post_pump, self.process)
@@ -333,7 +340,7 @@ class Node:
         due = replica.deadline()
         if due is None:
             return
-        when = max(self.engine.now + due - self.reading().mono_ns, self.engine.now + 1_000)
+        when = max(self.clock.true_ns(due), self.engine.now + 1_000)
         if not self._alarm or when < self._alarm:
             self._alarm = when
             self.engine.at(when, Rank.TIMER, self._ring, self.process, when)

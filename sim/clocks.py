@@ -42,6 +42,10 @@ class MachineClock:
         self._read = now, Reading(wall, self._mono + now)
         return self._read[1]
 
+    def true_ns(self, mono_ns: int) -> int:
+        """The true time at which the monotonic clock shows `mono_ns`."""
+        return mono_ns - self._mono
+
     def error_ms(self, now: int) -> int:
         """How far the wall clock is ahead of true time, without counting as a look at it."""
         return (self._base + (now - self._since) * self._rate // _MILLION) // MS - (EPOCH_MS + now // MS)

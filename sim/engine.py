@@ -79,9 +79,7 @@ class Engine:
 
     def note(self, code: Code, node: int, other: int = 0, payload: bytes = b"") -> None:
         """Add to the trace: who, what, with whom, and the bytes."""
-        self._hash.update(_pack(self.now, code, node, other))
-        if payload:
-            self._hash.update(payload)
+        self._hash.update(_pack(self.now, code, node, other) + payload)
         if self.tap is not None:
             self.tap(code, node, other, payload)
 

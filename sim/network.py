@@ -174,7 +174,7 @@ class Network:
 
     def blocked(self, a: Endpoint, b: Endpoint) -> bool:
         """Whether nothing passes between two nodes."""
-        return _pair(a.index, b.index) in self._cuts
+        return bool(self._cuts) and _pair(a.index, b.index) in self._cuts
 
     # ---- connections ------------------------------------------------------------------------------------------
 
@@ -277,12 +277,12 @@ class Network:
 
     def _send(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:
         pipe = connection.pipes[side]
-        pair = _pair(pipe.source.index, pipe.target.index)
         start = max(self._engine.now, pipe.free_at)
-        pipe.free_at = start + size * SECOND // self._rates.get(pair, self.rate)
+        rate = self._rates.get(_pair(pipe.source.index, pipe.target.index), self.rate) if self._rates else self.rate
+        pipe.free_at = start + size * SECOND // rate
         arrives = pipe.free_at + self.latency(pipe.source, pipe.target)
-        loss = self._losses.get(pair)
-        if loss:
+        if self._losses:
+            loss = self._losses.get(_pair(pipe.source.index, pipe.target.index), 0)
             wait, luck = _RTO, self._luck.number(3, pipe.source.index, pipe.target.index, start)
             while luck % 1_000_000 < loss and wait < 16 * _RTO:
                 arrives += wait
@@ -299,7 +299,8 @@ class Network:
         spread = base * self._jitter // 100
         extra = (luck & 0xFFF) * spread >> 12
         tail = (luck >> 12 | 1 << 7) & -(luck >> 12 | 1 << 7)
-        return base + extra + (spread * tail >> 4) + self._delays.get(_pair(source.index, target.index), 0)
+        delay = self._delays.get(_pair(source.index, target.index), 0) if self._delays else 0
+        return base + extra + (spread * tail >> 4) + delay
 
     def _arrive(self, connection: Connection, side: int, kind: int, content: Any, size: int) -> None:
         pipe = connection.pipes[side]

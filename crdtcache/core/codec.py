@@ -16,7 +16,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -55,24 +55,22 @@ _TYPES: tuple[type[Any], ...] = (
 _CODES = {kind: code for code, kind in enumerate(_TYPES, 1)}
 _EXT_PACKED, _EXT_REMOVED = 1, 2
 _MAX64 = (1 << 64) - 1
+_SMALL = 512
 _version = struct.Struct(">QQ")
 _packer = msgpack.Packer(autoreset=True)
 _pack: Callable[[object], bytes] = _packer.pack
-_SCALARS = (str, bytes, int, float, bool, type(None))
+_SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 class FrameError(Exception):
     """Fault: the sender's. State: nothing of the frame was applied. Do: close the link with this reason."""
 
 
-class Limits:
+class Limits(NamedTuple):
     """What a receiver accepts: `key_bytes`, and `inline_bytes`, above which a value is kept as a ghost."""
 
-    __slots__ = ("inline_bytes", "key_bytes")
-
-    def __init__(self, key_bytes: int, inline_bytes: int) -> None:
-        self.key_bytes = key_bytes
-        self.inline_bytes = inline_bytes
+    key_bytes: int
+    inline_bytes: int
 
 
 # ---- encoding -----------------------------------------------------------------------------------------------------
@@ -153,10 +151,11 @@ def decode(data: bytes, limits: Limits) -> tuple[int, list[Message], int]:
     """
     try:
         # Walked through before anything is made: an array's head reserves memory for what it announces, and
-        # 5 kB of nested heads took 65 MB.
-        walker = msgpack.Unpacker(max_buffer_size=len(data))
-        walker.feed(data)
-        walker.skip()
+        # 5 kB of nested heads took 65 MB. What a small frame can hold of them takes less than 1 MB.
+        if len(data) > _SMALL:
+            walker = msgpack.Unpacker(max_buffer_size=len(data))
+            walker.feed(data)
+            walker.skip()
         parts = msgpack.unpackb(
             data,
             use_list=False,
@@ -254,6 +253,11 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     if not (len(makers) == len(_tuple(values)) == count) or (count and not origins):
         raise FrameError("columns of different lengths")
     versions = _numbers(stamps, count)
+    if touched is states is expires is None and len(origins) == 1 and _plain(values, limits.inline_bytes):
+        [origin] = origins  # as nearly all slices are
+        if origin and not any(makers):
+            live = [(stamp, origin, stamp, origin, 0, LIVE, v) for stamp, v in zip(versions, values, strict=True)]
+            return list(zip(names, live, strict=True))
     ends = _numbers(expires, count) if expires is not None else None
     if states is not None and (states.__class__ is not bytes or len(states) != count):
         raise FrameError("a state column of the wrong length")
@@ -280,6 +284,15 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     return entries
 
 
+def _plain(values: tuple[Any, ...], longest: int) -> bool:
+    """Whether all are values as they are, and none is too long to keep."""
+    for value in values:
+        kind = value.__class__
+        if kind not in _SCALARS or ((kind is str or kind is bytes) and len(value) > longest):
+            return False
+    return True
+
+
 def _numbers(column: object, count: int) -> array[int]:
     if column.__class__ is not bytes or len(column) != 8 * count:
         raise FrameError(f"a column that is not {count} numbers")
@@ -294,21 +307,17 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     origin, lo, hi = _number(origin), _number(lo), _number(hi)
     if lo > hi:
         raise FrameError("a slice that ends before it begins")
-    stamps = tuple(_number(stamp) for stamp in _tuple(clears))
-    if any(not lo < stamp <= hi for stamp in stamps) or sorted(stamps) != list(stamps):
+    stamps = _tuple(clears)
+    if stamps and not (lo < min(map(_number, stamps)) and max(stamps) <= hi and sorted(stamps) == list(stamps)):
         raise FrameError("a clear outside its slice")
-    entries = _entries(keys, columns, limits)
-    noted = {i: rest for i, *rest in _tuple(odd)}
-    items = []
-    for i, (key, entry) in enumerate(entries):
-        if i in noted:
-            first, latest, base_stamp, base_origin = (_number(number) for number in noted[i])
-        else:
-            first = latest = entry[0]
-            base_stamp = base_origin = 0
-        if not lo < first <= latest <= hi:
+    # Of an item that was written once, first and latest are its version's stamp.
+    items = [Item(entry[0], entry[0], 0, 0, key, entry) for key, entry in _entries(keys, columns, limits)]
+    for i, *rest in _tuple(odd):
+        first, latest, base_stamp, base_origin = map(_number, rest)
+        items[_number(i)] = Item(first, latest, base_stamp, base_origin, *items[i][4:])
+    for item in items:
+        if not lo < item[0] <= item[1] <= hi:
             raise FrameError("an item outside its slice")
-        items.append(Item(first, latest, base_stamp, base_origin, key, entry))
     return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items)
 
 

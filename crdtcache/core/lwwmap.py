@@ -221,7 +221,8 @@ class LWWMap:
             if held is None:
                 return Verdict.IGNORED if self._leave_dots(upto, removed, capped=capped) else Verdict.FULL
         # What is held is covered by that: only what it replaces, or its writer removed, may need a dot.
-        if not self._leave_dots(upto, held[:2] if held is not None else None, removed, capped=capped):
+        replaced = held[:2] if held is not None else None
+        if (replaced or removed) and not self._leave_dots(upto, replaced, removed, capped=capped):
             return Verdict.FULL
         if (
             held is not None
@@ -232,7 +233,7 @@ class LWWMap:
         ):
             self._lost(key, entry, held, remote=False)
         self._accept(entry)
-        if entry[STATE] != DEAD and self.has_lapsed(entry, reading, slowest_ms):
+        if entry[EXPIRES] and entry[STATE] != DEAD and self.has_lapsed(entry, reading, slowest_ms):
             entry = (*entry[:STATE], DEAD, None)
         self.replace(key, entry, held, reading, remote=True)  # O4
         return Verdict.TAKEN
@@ -263,9 +264,7 @@ class LWWMap:
         return True
 
     def _accept(self, entry: Entry) -> None:
-        clock = self.clock
-        clock.accept(entry[STAMP])
-        clock.accept(entry[TOUCH])
+        self.clock.accept(max(entry[STAMP], entry[TOUCH]))
 
     def _lost(self, key: Key, winner: Entry, loser: Entry, *, remote: bool) -> None:
         self.overwritten += 1

@@ -29,10 +29,12 @@ _MOST_MEMBERS = 500
 class Outbox:
     """Makes the frames of one replica. `counts` are the replica's counters."""
 
-    __slots__ = ("_counts", "_held", "_members", "_slice")
+    __slots__ = ("_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice")
 
     def __init__(self, held: LWWMap, members: Members, counts: dict[str, int]) -> None:
         self._held = held
+        self._last = held.context.last
+        self._keepalive_ns = held.tuning.keepalive_ms * _MS
         self._members = members
         self._counts = counts
         # The slice made last: what it depends on, its bytes, its end.
@@ -40,6 +42,9 @@ class Outbox:
 
     def poll(self, target: Link, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one: control, then slices, then its session; None: nothing."""
+        idle = not target.waits and target.cursors[self._held.origin] >= self._last.get(self._held.origin, 0)
+        if idle and reading.mono_ns - target.sent_ns < self._keepalive_ns:
+            return None
         messages: list[bytes] = []
         size = 16
         room = self._held.tuning.frame_bytes - 64
@@ -54,7 +59,7 @@ class Outbox:
             if target.session is not None and size < room // 2:
                 self._session(target, messages, size, room, reading)
         if not messages:
-            if reading.mono_ns - target.sent_ns < self._held.tuning.keepalive_ms * _MS:
+            if reading.mono_ns - target.sent_ns < self._keepalive_ns:
                 return None
             messages.append(encode(self._sign_of_life(reading)))
         target.sent_ns = reading.mono_ns

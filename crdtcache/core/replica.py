@@ -366,7 +366,6 @@ class Replica:
         expires = any(item.entry[EXPIRES] for item in part.items)
         applied = apply_slice(self.map, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)
-        link.rows[part.origin] = max(link.rows.get(part.origin, 0), part.hi)
         if applied.gone:
             self._outbox.answer_gone(link, applied.gone)
         if applied.rejected:
@@ -376,8 +375,11 @@ class Replica:
                 self._break(link, f"its clock is {ahead} ms ahead; the limit is {self.tuning.reject_ms}", reading)
                 return
         frontier = self.map.context.frontier.get(part.origin, 0)
-        self._gaps.answered(part.origin, link.number, reading.mono_ns)
-        self._gaps.reached(part.origin, frontier)
+        if part.hi > link.rows.get(part.origin, 0):
+            link.rows[part.origin] = part.hi
+        if self._gaps:
+            self._gaps.answered(part.origin, link.number, reading.mono_ns)
+            self._gaps.reached(part.origin, frontier)
         if frontier >= part.last:
             return
         due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
@@ -391,22 +393,26 @@ class Replica:
         self.members.heard(self.members.known[link.hello.origin], context.clock_ms, reading.mono_ns)
         if not self._believe(link, context.clear_mark, reading):
             return
-        for member in context.members:
-            self.members.learn(member, reading.mono_ns)
+        known = self.members.known
+        for told in context.members:
+            member = known.get(told.origin)
+            if member is None or member.link is None:
+                self.members.learn(told, reading.mono_ns)
         limit = self.map.clock.limit(reading.wall_ms)
         own = self.map.context
         # The first rows on a link speak of what no push on it will bring.
         due = reading.mono_ns + (self.tuning.graft_delay_ms * _MS if link.rows else 0)
         heard: dict[int, int] = {}
+        frontier, lasts = own.frontier, own.last
         for row in context.rows:
-            heard[row.origin] = row.now
-            link.rows[row.origin] = row.now
-            if row.origin == self.origin or row.last > limit:
-                continue
-            if own.apply_row(row, limit):
-                self.map.clock.accept(own.frontier[row.origin])
-            else:
-                self._gaps.want(row.origin, row.last, due)
+            origin, last, now = row
+            heard[origin] = link.rows[origin] = now
+            # Most rows say what is known.
+            if (now > frontier.get(origin, -1) or last > lasts.get(origin, 0)) and origin != self.origin:
+                if last <= limit and own.apply_row(row, limit):
+                    self.map.clock.accept(frontier[origin])
+                elif last <= limit:
+                    self._gaps.want(origin, last, due)
         if len(context.rows) == 1 and context.rows[0].origin == link.hello.origin:
             return  # a sign of life, not a whole context
         behind = any(last > heard.get(origin, 0) for origin, last in own.last.items())
@@ -456,8 +462,10 @@ class Replica:
         if last != self._pushed:
             self._pushed = last
             links = list(self._links)
-        else:
+        elif self._ready:
             links = [number for number in self._ready if number in self._links]
+        else:
+            return []
         # A session, or a pull of what is still to come, goes on by itself.
         self._ready = {number: None for number in links if self._links[number].goes_on}
         return links
@@ -541,9 +549,10 @@ class Replica:
 
     def _watch_links(self, reading: Reading) -> None:
         now, tuning = reading.mono_ns, self.tuning
-        dues = []
+        keepalive_ns, silent_ns = tuning.keepalive_ms * _MS, tuning.silent_ms * _MS
+        due = now + keepalive_ns
         for link in list(self._links.values()):
-            if now - link.heard_ns >= tuning.silent_ms * _MS:
+            if now - link.heard_ns >= silent_ns:
                 self._break(link, f"silent for {(now - link.heard_ns) // _MS} ms", reading)
                 continue
             session = link.session
@@ -553,12 +562,12 @@ class Replica:
             if link.too_old:
                 self._sessions.open(link, reading)
             sent_ns = link.sent_ns
-            if link.waits or now - sent_ns >= tuning.keepalive_ms * _MS:
+            if link.control or now - sent_ns >= keepalive_ns:
                 self._ready[link.number] = None
                 sent_ns = now
-            dues.append(min(sent_ns + tuning.keepalive_ms * _MS, link.heard_ns + tuning.silent_ms * _MS))
-        # Not each at its own instant, but all whose time comes within an eighth of the period together.
-        self._links_ns = max(min(dues, default=now), now + tuning.keepalive_ms * _MS // 8)
+            due = min(due, sent_ns + keepalive_ns, link.heard_ns + silent_ns)
+        # Not each at its own instant, but all whose time comes within a quarter of the period together.
+        self._links_ns = max(due, now + keepalive_ns // 4)
 
     def _watermark(self, now_ns: int) -> int:
         """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
@@ -594,6 +603,8 @@ class Replica:
 
     def _believe(self, link: Link, mark: tuple[int, int], reading: Reading) -> bool:
         """The drift guard on a clear mark, raised before anything else of its message."""
+        if mark <= self.map.context.clear_mark:
+            return True
         judged = self.map.clock.judge(mark[0], reading.wall_ms)
         if judged is Guard.REJECT:
             self._counts["rejected"] += 1

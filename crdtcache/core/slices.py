@@ -121,14 +121,16 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     origin = part.origin
     frontier = context.frontier.setdefault(origin, 0)
     contiguous = frontier >= part.lo
-    hi = min(part.hi, held.clock.limit(reading.wall_ms)) if contiguous else 0
+    limit = held.clock.limit(reading.wall_ms)
+    hi = min(part.hi, limit) if contiguous else 0
     parked_ms, rejected = 0, 0
     for item in part.items:
-        judged = held.clock.judge(max(item.entry[STAMP], item.entry[TOUCH]), reading.wall_ms)
-        if judged is not Guard.ACCEPT:
+        newest = max(item.entry[STAMP], item.entry[TOUCH])
+        if newest > limit:
+            judged = held.clock.judge(newest, reading.wall_ms)
             rejected += judged is Guard.REJECT
             hi = min(hi, item.first - 1)
-            due = held.clock.due_ms(max(item.entry[STAMP], item.entry[TOUCH]))
+            due = held.clock.due_ms(newest)
             if judged is Guard.PARK and (not parked_ms or due < parked_ms):
                 parked_ms = due
     if hi < part.hi:
@@ -154,10 +156,12 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
             base = (item.base_stamp, item.base_origin) if item.base_stamp else None
             records.append((item.latest, item.key, base, max(item.first, frontier + 1)))
     if hi > frontier:
-        records = sorted({r[0]: r for r in records if frontier < r[0] <= hi}.values(), key=_stamp_of)
+        records = [record for record in records if frontier < record[0] <= hi]
+        if len(records) > 1:
+            records = sorted({record[0]: record for record in records}.values(), key=_stamp_of)
         held.log.extend(origin, records)
         context.advance(origin, hi)
-        context.note_last(origin, max(part.last, max((r[0] for r in records), default=0)))
+        context.note_last(origin, max(part.last, records[-1][0]) if records else part.last)
         held.clock.accept(context.frontier[origin])
     return Applied(contiguous, whole, gone, parked_ms, rejected)
 
