@@ -50,6 +50,11 @@ class Write:
         """Of the greatest lease; 0 for never."""
         return max(self.leases)[2] if self.leases else 0
 
+    @property
+    def may_lapse(self) -> bool:
+        """Whether some lease of it ends at all."""
+        return any(expires for _, _, expires in self.leases)
+
     def may_lapse_by(self, unix_ms: int) -> bool:
         """Whether some lease of it has ended by then: a touch that came too late may be lost with its entry."""
         return any(0 < expires <= unix_ms for _, _, expires in self.leases)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from crdtcache.core.entry import STATE, Key
+from crdtcache.core.entry import STATE, VALUE, Key
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
-from sim.checks.base import Check, Violation
+from sim.checks.base import Check, Violation, Watched
 from sim.checks.safety import shown, text_of
-from sim.engine import SECOND
+from sim.engine import MS, SECOND
 from sim.oracle import Write
 
 __all__ = ["ENDING", "Bounded", "Converges", "Digests", "NothingLost", "Quiet", "equal_maps"]
@@ -72,8 +72,8 @@ class Digests(Check):
     name = "I2"
     period = 1 * SECOND
 
-    def __init__(self, world: object) -> None:
-        super().__init__(world)  # type: ignore[arg-type]
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
         self._next = 0
         self._turn = 0
 
@@ -196,9 +196,16 @@ class NothingLost(Check):
 
 
 class Bounded(Check):
-    """I8: values, log, dots and members stay within what the tuning and the memory limits allow."""
+    """I8: values, the dead and members stay within what the tuning and the memory limits allow.
+
+    The log's bound is part of `check()`. What has no room for its dots may stay dead for longer.
+    """
 
     name = "I8"
+
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
+        self._tuning = world.plan.tuned()
 
     def sample(self) -> None:
         """Sizes that may be over only until the next housekeeping."""
@@ -216,6 +223,23 @@ class Bounded(Check):
             most = replica.store.max_bytes
             if most is not None and not fresh and replica.store.live > 64 and replica.store.bytes > most:
                 raise self.fail(f"{replica.store.bytes} bytes, the limit is {most}", node=node.index)
+            if not fresh:
+                self._dead(node, replica)
+
+    def _dead(self, node: Node, replica: Replica) -> None:
+        """Whatever is long over its least age is gone, but for a share of the index that waits for a watermark."""
+        tuning, held = self._tuning, replica.map
+        long_ago = node.reading().mono_ns - (tuning.min_dead_age_ms + 2_000) * MS
+        share = tuning.dead_share * max(len(held.store.entries), 1_000)
+        for what, queue, most in (("expired", held.lapsed, 0.0), ("deleted", held.deleted, share)):
+            old = [key for key, since in queue.items() if since < long_ago]
+            if len(old) > most and all(self._has_room(replica, key) for key in old):
+                raise self.fail(f"{len(old)} {what} ones are held for too long, {most:g} may be", node=node.index)
+
+    def _has_room(self, replica: Replica, key: Key) -> bool:
+        entry, context = replica.store.entries[key], replica.map.context
+        removed = entry[VALUE] if entry[VALUE].__class__ is tuple else entry[:2]
+        return context.has_room(*entry[:2]) and context.has_room(*removed)
 
 
 class Quiet(Check):
@@ -224,8 +248,8 @@ class Quiet(Check):
     name = "I14"
     quiet = ("entries_sent", "sessions", "pulls", "too_old", "sessions_stuck", "gone")
 
-    def __init__(self, world: object) -> None:
-        super().__init__(world)  # type: ignore[arg-type]
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
         self._before: dict[tuple[int, str], int] = {}
 
     def converged(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from crdtcache.core.clock import Reading, stamp_ms
-from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, VALUE, Entry, Key
+from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, TOUCH, TOUCHER, VALUE, Entry, Key
 from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
-from sim.checks.base import Check
+from sim.checks.base import Check, Watched
 from sim.engine import MS
 from sim.oracle import Write
 
@@ -23,6 +23,9 @@ __all__ = [
     "Stamps",
     "StaysForgotten",
 ]
+
+Version = tuple[int, int]
+Lease = tuple[int, int]  # the stamp of a touch, and who made it
 
 
 class NoResurrection(Check):
@@ -78,7 +81,10 @@ class NoResurrection(Check):
 
 
 class Accounted(Check):
-    """I6: what a context covers is held, or beaten by something held, or dominated by a removal."""
+    """I6: what a context covers is held, or beaten by something held, or dominated by a removal.
+
+    The removal is covered here, or somebody who knew of it has answered GONE.
+    """
 
     name = "I6"
 
@@ -99,12 +105,11 @@ class Accounted(Check):
                 held = entries.get(key)
                 if held is not None and held[:2] >= covered.version:
                     continue
-                if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.leases):
+                if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.may_lapse):
                     continue
-                if any(w.version > covered.version and (w.removal or any(x[2] for x in w.leases)) for w in writes):
-                    continue  # answered GONE for it, by somebody who knows of the removal
-                if world.cleared(covered.version):
-                    continue  # likewise
+                removed = any(w.version > covered.version and (w.removal or w.may_lapse) for w in writes)
+                if removed and replica.stats()["gone"]:
+                    continue
                 raise self.fail(
                     f"covers {text_of(covered.version)} but holds "
                     f"{text_of(held[:2]) if held is not None else 'nothing'}, and nothing has removed it",
@@ -121,9 +126,10 @@ class Stamps(Check):
 
     name = "I7"
 
-    def __init__(self, world: object) -> None:
-        super().__init__(world)  # type: ignore[arg-type]
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
         self._last: dict[int, int] = {}
+        self._drift_ms = world.plan.tuned().max_drift_ms
 
     def wrote(self, node: Node, write: Write) -> None:
         """A new stamp is greater than the last, and than what any replica believes that origin has finished."""
@@ -143,7 +149,7 @@ class Stamps(Check):
 
     def sample(self) -> None:
         """Nobody has been dragged along."""
-        drift = self.world.plan.tuned().max_drift_ms
+        drift = self._drift_ms
         for node in self.world.nodes:
             replica = node.replica
             if replica is None or node.index in self.world.rogues:
@@ -162,38 +168,73 @@ class Expiry(Check):
     """I10: nothing is served after its expiry + max_drift by an honest clock, and nothing dies anywhere before it.
 
     Before: less the error of honest clocks. A clock that lies may hide its own entries early; it kills nobody's.
-    A lease that a touch has replaced may still end an entry, where the touch came too late. Where two clocks lie,
-    the only other clock that somebody has heard may be the other liar's: then nothing is promised.
+    A lease that a touch has replaced may still end an entry, where the touch came too late: as long as some replica,
+    or a frame on its way, may not know of the touch. Where two clocks lie, the only other clock that somebody has
+    heard may be the other liar's: then nothing is promised.
     """
 
     name = "I10"
 
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
+        tuning = world.plan.tuned()
+        self._travel = (tuning.max_frame_age_ms + tuning.silent_ms + 1_000) * MS
+        self._turn = 0
+        # The least lease that any replica has of an entry which all hold, since when, and the one before it.
+        self._known: dict[Version, tuple[Lease, int, Lease]] = {}
+
     def read(self, node: Node, key: Key, entry: Entry | None, reading: Reading) -> None:
         """What an application sees has not expired."""
-        world = self.world
-        if entry is None or not entry[EXPIRES] or node.index in world.rogues:
+        if entry is None or not entry[EXPIRES] or node.index in self.world.rogues:
             return
         if reading.wall_ms >= entry[EXPIRES]:
             raise self.fail(f"served {reading.wall_ms - entry[EXPIRES]} ms after its expiry", node=node.index, key=key)
 
     def sample(self) -> None:
-        """What died of its expiry had expired."""
+        """What died had expired, or was removed by somebody."""
         world = self.world
         if len(world.rogues) > 1:
             return
+        now_ms = world.unix_ms + world.skew_ms
+        self._turn += 1
+        if self._turn % 5 == 0:
+            self._learn()
         for node in world.nodes:
             if node.replica is None:
                 continue
             for key, entry in node.replica.store.entries.items():
-                if entry[STATE] == DEAD and entry[EXPIRES] and entry[VALUE] is None:
-                    write = world.oracle.by_version.get(entry[:2])
-                    now_ms = world.unix_ms + world.skew_ms
-                    if entry[EXPIRES] > now_ms and not (write is not None and write.may_lapse_by(now_ms)):
-                        raise self.fail(
-                            f"dead {entry[EXPIRES] - now_ms} ms before any honest clock reached its expiry",
-                            node=node.index,
-                            key=key,
-                        )
+                write = world.oracle.by_version.get(entry[:2])
+                if entry[STATE] != DEAD or write is None or write.removal:
+                    continue
+                least = self._known.get(write.version, ((0, 0), 0, (0, 0)))[2]
+                if any(0 < lease[2] <= now_ms and lease[:2] >= least for lease in write.leases):
+                    continue
+                if any(w.version > write.version and (w.removal or w.may_lapse) for w in world.oracle.writes[str(key)]):
+                    continue  # somebody has answered GONE, and there was no room for its dot
+                raise self.fail(
+                    f"dead {entry[EXPIRES] - now_ms} ms before any honest clock reached its expiry"
+                    if entry[EXPIRES]
+                    else "dead without an expiry, and nobody has removed it",
+                    node=node.index,
+                    key=key,
+                )
+
+    def _learn(self) -> None:
+        """Which touches everybody knows, and no frame that does not know of them can still arrive."""
+        now = self.world.now
+        held = [node.replica.store.entries for node in self.world.nodes if node.replica is not None]
+        for key, writes in self.world.oracle.writes.items():
+            write = writes[-1]
+            if len(write.leases) < 2:
+                continue
+            entries = [entries.get(key) for entries in held]
+            if any(e is None or e[:2] != write.version or e[STATE] == DEAD for e in entries):
+                continue
+            least = min((e[TOUCH], e[TOUCHER]) for e in entries if e is not None)
+            lease, since, before = self._known.get(write.version, (least, now, (0, 0)))
+            if now - since >= self._travel:
+                lease, since, before = least, now, lease
+            self._known[write.version] = lease, since, before
 
 
 class Monotonic(Check):
@@ -205,8 +246,8 @@ class Monotonic(Check):
 
     name = "I13"
 
-    def __init__(self, world: object) -> None:
-        super().__init__(world)  # type: ignore[arg-type]
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
         self._newest: dict[tuple[int, int, Key], tuple[int, int]] = {}
 
     def changed(self, node: Node, change: Change) -> None:
@@ -267,9 +308,13 @@ class FrameAge(Check):
 
     name = "age"
 
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
+        self._limit_ms = world.plan.tuned().max_frame_age_ms
+
     def took(self, node: Node, age: int) -> None:
         """Against the rule itself: the context answers for nearly all that an old frame could bring back."""
-        limit = self.world.plan.tuned().max_frame_age_ms
+        limit = self._limit_ms
         if age > limit * MS * 101 // 100 + MS:
             raise self.fail(f"took in a frame {age // MS} ms old; the limit is {limit}", node=node.index)
 
@@ -295,8 +340,8 @@ class StaysForgotten(Check):
 
     name = "I14"
 
-    def __init__(self, world: object) -> None:
-        super().__init__(world)  # type: ignore[arg-type]
+    def __init__(self, world: Watched) -> None:
+        super().__init__(world)
         self._dead: dict[tuple[int, int], dict[Key, tuple[int, int]]] = {}
         self._forgotten: dict[tuple[int, int, Key], tuple[tuple[int, int], int]] = {}
 

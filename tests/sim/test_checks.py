@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crdtcache.core.clock import Clock
@@ -106,6 +108,26 @@ def test_dead_before_its_time(world):
     expect("I10", check(world, Expiry).sample)
 
 
+def test_dead_without_a_reason(world):
+    held = world.nodes[1].replica.store.entries["k"]
+    forge(world, 1, "k", (*held[:5], 2, None))
+    expect("I10", check(world, Expiry).sample)
+
+
+def test_dead_by_a_lease_that_everybody_knows_to_be_replaced():
+    ops = (Op(2_000_000, 0, "put", "k", "v", 2_000), Op(2_500_000, 1, "touch", "k", "", 60_000))
+    for seconds, what in ((5, None), (11, "I10")):
+        world = World(make("test", 0, nodes=2, calm_ms=20_000, count=0, ops=ops))
+        world.prepare()
+        world.engine.run(seconds * 1_000 * MS)
+        held = world.nodes[0].replica.store.entries["k"]
+        forge(world, 0, "k", (*held[:5], 2, None))
+        if what is None:  # a frame that does not know of the touch may still have been on its way
+            check(world, Expiry).sample()
+        else:
+            expect(what, check(world, Expiry).sample)
+
+
 def test_served_after_its_time(world):
     node = world.nodes[0]
     entry = live_entry(1, 2, node.reading().wall_ms - 1, "v")
@@ -144,6 +166,18 @@ def test_an_own_delete_that_is_forgotten_is_no_loss(world):
 def test_bounds(world):
     world.nodes[0].replica.map.context.frontier.update(dict.fromkeys(range(5), 1))
     expect("I8", check(world, Bounded).sample)
+
+
+def test_the_dead_that_stay(world):
+    for queue in ("lapsed", "deleted"):
+        held = world.nodes[0].replica.map
+        getattr(held, queue).update(dict.fromkeys(held.store.entries, -(10**12)))
+        with_a_share = queue == "deleted"
+        if with_a_share:
+            held.lapsed.clear()
+            check(world, Bounded).sample()
+            check(world, Bounded)._tuning = replace(world.plan.tuned(), dead_share=0.001)
+        expect("I8", check(world, Bounded).sample)
 
 
 def test_noise_when_all_agree(world):
