@@ -69,7 +69,6 @@ class Lookup(Mapping[K, V]):
         "_lock",
         "_misses",
         "_noted",
-        "_origin",
         "_replica",
         "_short_key",
         "_small",
@@ -94,7 +93,6 @@ class Lookup(Mapping[K, V]):
         self._young: Final[dict[Any, object]] = cast("dict[Any, object]", replica.store.direct.young)
         self._guarded: Final[dict[Any, Entry]] = cast("dict[Any, Entry]", replica.store.guarded.young)
         self._write: Final = replica.write
-        self._origin = replica.origin
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
         self._ttl_ms = ttl_ms
         self._ttl_jitter = ttl_jitter
@@ -341,7 +339,7 @@ class Lookup(Mapping[K, V]):
     def _live(self) -> list[int]:
         """The origins of this node and of those it is connected to."""
         with self._lock:
-            return [self._origin, *(peer.origin for peer in self._replica.peers() if peer.connected)]
+            return [self._replica.origin, *(peer.origin for peer in self._replica.peers() if peer.connected)]
 
     def _listen(self, listening: bool) -> None:
         with self._lock:

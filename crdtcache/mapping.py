@@ -93,7 +93,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
                     self._keep_house()
             elif driver.asleep:
                 driver.wake()
-            return _new_version(Version, (stamp, self._origin))
+            return _new_version(Version, (stamp, self._replica.origin))
         return self._set_slowly(key, stored, ttl, expires_at, if_absent, if_present, keep_ttl)
 
     put = set  # noqa: A003 - the method above is meant

@@ -39,7 +39,7 @@ from crdtcache.loops import event_loop, refuse_loop
 from crdtcache.mapping import LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
-from crdtcache.runtime.clocks import SystemClock, TimeSource
+from crdtcache.runtime.clocks import CorrectedClock, SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
 from crdtcache.tuning import Tuning
 from crdtcache.watching import Watch
@@ -153,7 +153,7 @@ class Node(LocalMap[K, V]):
         )
         super().__init__(
             replica,
-            clock,
+            CorrectedClock(clock, replica.correction),
             ttl_ms=settings.ttl_ms,
             ttl_jitter=settings.ttl_jitter,
             max_value_bytes=settings.max_value_bytes,
@@ -207,8 +207,8 @@ class Node(LocalMap[K, V]):
         """In a forked child: a member of its own; one that runs from its first use on if there is a `parent`."""
         reading = self._clock.reading()
         self._settings = replace(self._settings, name=f"{self._settings.name}-{os.getpid()}")
-        self._origin = int.from_bytes(os.urandom(8), "big") or 1
-        self._replica.renamed(self._origin, self._settings.name, reading.wall_ms, reading)
+        origin = int.from_bytes(os.urandom(8), "big") or 1
+        self._replica.renamed(origin, self._settings.name, reading.wall_ms, reading)
         self._flights.renew()
         self._subscriptions.renew()
         self._attach(None)
@@ -526,7 +526,7 @@ class Node(LocalMap[K, V]):
             entry, mark, seen = self._replica.trace(cast("Key", key))
             peers = self._replica.peers()
         known = {peer.origin: f"{peer.name} in {peer.region}" for peer in peers}
-        known[self._origin] = "this node"
+        known[self._replica.origin] = "this node"
         return sentence(key, entry, mark, seen, sum(peer.connected for peer in peers), known, reading.wall_ms)
 
     def stats(self) -> dict[str, int]:
@@ -553,6 +553,7 @@ class Node(LocalMap[K, V]):
             address=driver.address if driver is not None else "",
             advertise=self._replica.advertise,
             conditions=driver.conditions if driver is not None else [],
+            clock=self._replica.correction,
             settings=self._settings.shown(),
             peers=self.peers,
             digest=self.digest(),

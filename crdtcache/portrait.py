@@ -11,6 +11,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from crdtcache.core.clock import stamp_ms
+from crdtcache.core.correction import Correction
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, Entry, Version, version_of
 from crdtcache.core.replica import Peer
 
@@ -57,6 +58,7 @@ def portrait(
     address: str,
     advertise: str,
     conditions: list[str],
+    clock: Correction,
     settings: dict[str, Any],
     peers: list[Peer],
     digest: int,
@@ -75,6 +77,7 @@ def portrait(
         "address": address,
         "advertise": advertise,
         "conditions": conditions,
+        "clock": {"corrected_by_ms": clock.ms, "suspect": clock.reason},
         "keys": stats["live"],
         "bytes": stats["bytes"],
         "digest": f"{digest:016x}",

@@ -23,7 +23,7 @@ from crdtcache.core.clock import Reading
 from crdtcache.core.codec import decode
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Change, Dial, LinkBroken
+from crdtcache.core.outcome import Anew, Change, Dial, LinkBroken
 from crdtcache.core.replica import Replica
 from crdtcache.tuning import Tuning
 from sim.clocks import MachineClock
@@ -56,6 +56,9 @@ class Observer(Protocol):
     def changed(self, node: Node, change: Change) -> None:
         """An event of the replica."""
 
+    def began_anew(self, node: Node, event: Anew) -> None:
+        """Its clock was set back, and its future writes are stamped again."""
+
     def took(self, node: Node, age: int) -> None:
         """A frame was taken in, `age` ns older than the youngest that its link has brought."""
 
@@ -64,6 +67,19 @@ class Observer(Protocol):
 
     def ended(self, node: Node) -> None:
         """The process is about to end."""
+
+
+class _Stubborn(Replica):
+    """Of a version that knows of no correction: what others promise may not depend on it."""
+
+    def now(self, reading: Reading) -> Reading:
+        return reading
+
+    def _compare_clocks(self, reading: Reading) -> Reading:
+        return reading
+
+    def _take_back(self, reading: Reading, back_ms: int) -> None:
+        pass
 
 
 class Node:
@@ -88,11 +104,13 @@ class Node:
         self.service_ns = 0
         self.limited_at = 0
         self.left = False
+        self.most_ms = 0  # the greatest corrected wall time that was read, for the checks
         self._luck = luck
         self._observer = observer
         self._rng = CoreRandom(luck, self.index, 0)
         self._links: dict[int, Connection] = {}
         self._ready: dict[int, None] = {}  # links that may have something to send
+        self._said: dict[int, int] = {}  # of each link that is being greeted on: as whom
         self._least: dict[int, int] = {}  # of each link: the least ns that a frame took
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...], int]] = deque()  # call, arguments, since when
         self._busy_until = 0
@@ -112,7 +130,7 @@ class Node:
         self.started_at = self.engine.now
         machine, reading = self.machine, self.reading()
         self._rng = CoreRandom(self._luck, self.index, self.process)
-        self.replica = replica = Replica(
+        self.replica = replica = (_Stubborn if machine.stubborn else Replica)(
             origin=origin_of(self._luck, self.index, self.process),
             name=f"n{self.index}",
             cluster="sim",
@@ -148,6 +166,7 @@ class Node:
         self._links.clear()
         self._ready.clear()
         self._least.clear()
+        self._said.clear()
         self._alarm, self._pump_due = 0, False
 
     def restart(self, *, power: bool = False) -> None:
@@ -165,8 +184,12 @@ class Node:
             self.replica.store.maxsize = self.machine.maxsize if maxsize is None else maxsize
 
     def reading(self) -> Reading:
-        """Both clocks now."""
-        return self.clock.reading(self.engine.now)
+        """Both clocks now, as the process corrects them."""
+        reading = self.clock.reading(self.engine.now)
+        if self.replica is not None:
+            reading = self.replica.now(reading)
+            self.most_ms = max(self.most_ms, reading.wall_ms)
+        return reading
 
     # ---- taking turns -----------------------------------------------------------------------------------------
 
@@ -213,6 +236,7 @@ class Node:
         """A connection stands: say who we are."""
         replica = self.replica
         if replica is not None and connection.open[connection.side(self)]:
+            self._said[connection.number] = replica.origin
             self.network.greet(connection, self, replica.hello(self.reading()))
 
     def greeted(self, connection: Connection, hello: Hello) -> None:
@@ -224,7 +248,8 @@ class Node:
         self._key(_LINK)
         self._links[connection.number] = connection
         dialed = connection.address if side == 0 else None
-        refused = replica.connected(connection.number, hello, self.reading(), dialed=dialed)
+        said = self._said.pop(connection.number, None)
+        refused = replica.connected(connection.number, hello, self.reading(), dialed=dialed, greeted_as=said)
         self.engine.note(Code.CONNECTED if refused is None else Code.REFUSED, self.index, connection.number)
         if refused is not None:
             del self._links[connection.number]
@@ -309,6 +334,9 @@ class Node:
         for event in replica.take_events():
             if isinstance(event, Change):
                 self._observer.changed(self, event)
+            elif isinstance(event, Anew):
+                self.processes += 1  # to the others it is another one
+                self._observer.began_anew(self, event)
             elif isinstance(event, Dial):
                 self.engine.note(Code.DIAL, self.index)
                 self.network.dial(self, event.address, self.tuning.dial_timeout_ms * MS)

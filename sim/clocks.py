@@ -22,7 +22,7 @@ _MILLION = 1_000_000
 class MachineClock:
     """The clocks of one machine; they outlive its processes."""
 
-    __slots__ = ("_base", "_mono", "_rate", "_read", "_since", "most_ms")
+    __slots__ = ("_base", "_mono", "_rate", "_read", "_since")
 
     def __init__(self, number: int, offset_ms: int = 0, drift_ppm: int = 0) -> None:
         self._since = 0
@@ -30,15 +30,12 @@ class MachineClock:
         self._rate = _MILLION + drift_ppm
         self._mono = (number + 1) * 7_777 * 1_000 * MS
         self._read: tuple[int, Reading] = (-1, Reading(0, 0))  # an instant is read many times
-        self.most_ms = 0  # the greatest wall time that was read, for the checks
 
     def reading(self, now: int) -> Reading:
         """Both clocks at true time `now` (ns)."""
         if self._read[0] == now:
             return self._read[1]
         wall = (self._base + (now - self._since) * self._rate // _MILLION) // MS
-        if wall > self.most_ms:
-            self.most_ms = wall
         self._read = now, Reading(wall, self._mono + now)
         return self._read[1]
 

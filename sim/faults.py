@@ -54,6 +54,7 @@ KINDS = {
     "jump": "the nodes' wall clocks are stepped by `amount` ms, for good",
     "drift": "the nodes' wall clocks gain `amount` us a second; at the end they are set right",
     "rogue": "the nodes' wall clocks lie by `amount` ms; at the end they are set right and the processes replaced",
+    "wrong": "the nodes' wall clocks are off by `amount` ms; at the end they are set right",
     "memory": "the nodes may hold `amount` live values",
 }
 """Every primitive kind, and what it does."""
@@ -94,7 +95,7 @@ def begin(fault: Fault, site: Site) -> None:
             node.stop(power=kind == "power")
         elif kind == "leave":
             node.stop(leave=True)
-        elif kind in ("step", "jump", "rogue"):
+        elif kind in ("step", "jump", "rogue", "wrong"):
             node.clock.step(site.now, fault.amount)
         elif kind == "drift":
             node.clock.drift(site.now, fault.amount)
@@ -122,7 +123,7 @@ def end(fault: Fault, site: Site) -> None:
             node.restart(power=kind == "power")
         elif kind == "step":
             node.clock.step(site.now, -fault.amount)
-        elif kind in ("drift", "rogue"):
+        elif kind in ("drift", "rogue", "wrong"):
             node.clock.drift(site.now, 0)
             node.clock.set_right(site.now)
             if kind == "rogue":

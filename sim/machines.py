@@ -26,6 +26,7 @@ class Machine:
     max_bytes: int | None = None
     listening: bool = True
     start_ms: int = 0
+    stubborn: bool = False  # its processes believe their own clock, whatever their peers say
     wire_next: bool = False  # speaks the synthetic next wire version
 
 

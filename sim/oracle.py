@@ -10,7 +10,7 @@ follows from them is worked out again here.
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["Oracle", "Write"]
 
@@ -90,6 +90,26 @@ class Oracle:
         if write is not None:
             write.leases.append((stamp, toucher, expires_ms))
         self.last[toucher] = stamp
+
+    def take_back(self, origin: int, above: int, mark: Version) -> None:
+        """The writes of an origin above a stamp were never made; a clear among them became `mark`."""
+        for lists in (self.writes, self.removals):
+            for key, writes in lists.items():
+                lists[key] = [w for w in writes if w.version[1] != origin or w.version[0] <= above]
+        self.clears = [
+            (v if v[1] != origin or v[0] <= above else mark, node, process) for v, node, process in self.clears
+        ]
+
+    def stamp_again(self, before: Version, version: Version, lease: tuple[int, int, int]) -> None:
+        """A write goes on under another version, or with another lease."""
+        write = self.by_version.get(before)
+        if write is None:
+            return
+        leases = [*write.leases, lease] if write.leases or lease[2] else []
+        if before == version:
+            write.leases = leases
+        else:
+            self.wrote(replace(write, version=version, leases=leases))
 
     def winner(self, key: str) -> Write | None:
         """The greatest write of a key."""

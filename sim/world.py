@@ -16,7 +16,7 @@ from time import perf_counter
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import Entry, Key, Version
-from crdtcache.core.outcome import Change
+from crdtcache.core.outcome import Anew, Change
 from crdtcache.core.replica import Replica
 from sim import faults
 from sim.adapter import Node
@@ -76,7 +76,9 @@ class World:
             node(machine, self.engine, self.network, luck, tuning, self) for machine in plan.machines
         ]
         self.core: Sequence[int] = plan.core or tuple(range(len(self.nodes)))
-        self.rogues: Sequence[int] = tuple(sorted({i for f in plan.faults if f.kind == "rogue" for i in f.nodes}))
+        self.rogues: Sequence[int] = tuple(
+            sorted({i for f in plan.faults if f.kind in ("rogue", "wrong") for i in f.nodes})
+        )
         self.skew_ms = _skew(plan)
         self.calm_at = 0
         self.converged_ms: int | None = None
@@ -157,6 +159,15 @@ class World:
         self._count(f"event {change.kind}")
         for check in self._on_change:
             check.changed(node, change)
+
+    def began_anew(self, node: Node, event: Anew) -> None:
+        """The future writes of a process were never made, but at their true time."""
+        replica = node.replica
+        assert replica is not None
+        self._count("began anew")
+        self.oracle.take_back(event.former, event.above, replica.map.context.clear_mark)
+        for moved in event.moved:
+            self.oracle.stamp_again(moved.before, moved.entry[:2], moved.entry[2:5])
 
     def took(self, node: Node, age: int) -> None:
         """A frame."""

@@ -27,6 +27,12 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
     C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
     No frontier passes local time + max_drift. A dot never extends a frontier.
 
+Clocks                                                                  `clock`, `correction`, `rewind`
+    Stamps are hybrid: never behind what was issued, announced or accepted. One that is ahead of local time by
+    more than max_drift is parked, by more than reject_ms rejected. The own clock is compared with the peers': off by
+    more than max_drift / 2 from the median of all (of two: from the older generation's), it is corrected; a
+    jump is not believed before a peer confirms it; who is set back by more than max_drift takes a new origin.
+
 Ways to go                                                              `lwwmap`, `removal`
     D1 delete is a write.
     D2 expire is computed: reads miss by the own clock; an entry dies, at its own version and with no

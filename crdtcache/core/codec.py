@@ -328,7 +328,7 @@ def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
         )
         for origin, born, name, region, zone, address, down_ms, *_ in _tuple(part[4])
     ]
-    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, _number(part[5]))
+    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, *map(_number, part[5:9]))
 
 
 def _parse_gone(part: tuple[Any, ...], limits: Limits) -> Gone:

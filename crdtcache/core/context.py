@@ -62,6 +62,13 @@ class Context:
             else:
                 del self._dots[origin]
 
+    def clear(self) -> None:
+        """Account for nothing any more. All origins stay known: the low watermark waits for them."""
+        for origin in self.frontier:
+            self.frontier[origin] = 0
+        self.last.clear()
+        self._dots.clear()
+
     def note_last(self, origin: int, last: int) -> None:
         """Raise the last write of `origin`, only as far as its frontier reaches (design section 5, C4)."""
         last = min(last, self.frontier.get(origin, 0))

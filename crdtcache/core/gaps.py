@@ -76,6 +76,10 @@ class Gaps:
         if gap is not None and frontier >= gap.target:
             del self._wanted[origin]
 
+    def clear(self) -> None:
+        """Nothing is wanted any more: it begins anew."""
+        self._wanted.clear()
+
     def dropped(self, link: int, now_ns: int) -> None:
         """A link is gone, and the answers due on it with it."""
         for gap in self._wanted.values():

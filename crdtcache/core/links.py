@@ -21,6 +21,7 @@ class Link:
         "age_ms",
         "aged_ns",
         "before",
+        "came_ns",
         "control",
         "cursors",
         "differ_ns",
@@ -35,6 +36,7 @@ class Link:
         "sent_ns",
         "session",
         "start_ns",
+        "their_ms",
         "told_ns",
         "too_old",
     )
@@ -47,6 +49,8 @@ class Link:
         self.told_ns = 0  # when a context message was last sent
         self.age_ms: int | None = None  # the least (our ms - its ms) of a frame seen on this link
         self.aged_ns = now_ns  # when that was
+        self.their_ms = 0  # the time in the last frame, of the peer's monotonic clock
+        self.came_ns = 0  # when that frame came
         self.control: deque[bytes] = deque()
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those

@@ -125,6 +125,11 @@ class Log:
             self.count -= count
         column.floor = max(column.floor, floor)
 
+    def clear(self) -> None:
+        """Forget all records; slices begin anew."""
+        self._columns.clear()
+        self.count = 0
+
     def trim(self) -> None:
         """Drop the oldest sixteenth, whoever wrote it."""
         excess = max(1, self.count - self.cap + self.cap // 16)

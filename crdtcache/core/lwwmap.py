@@ -95,7 +95,7 @@ class LWWMap:
         """Go on as another origin that holds and accounts for the same: what it has written so far is another's."""
         self.settle()
         self.origin = origin
-        self._frontier[origin] = 0
+        self._frontier.setdefault(origin, 0)
         self.sent = 0
         self._settle = settler(self, self.fresh)
 

@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass, field
 
 from crdtcache.core.clock import NEVER
+from crdtcache.core.correction import Line, line_of, plausible
 from crdtcache.core.messages import Hello, MemberRow
 from crdtcache.tuning import Tuning
 
@@ -31,8 +32,9 @@ class Member:
     link: int | None = None
     up_ns: int = 0  # when its link came up
     down_ns: int = 0  # since when it is not connected
-    clock_ms: int = 0  # its wall clock when last heard, 0: never
+    clock_ms: int = 0  # its wall clock, as it corrects it, when last heard; 0: never
     heard_ns: int = 0
+    line: Line | None = None  # what is known of its clock against the own
 
 
 @dataclass(slots=True)
@@ -96,7 +98,9 @@ class Members:
             member.up_ns = now_ns
         member.row, member.link = row, link
         self._note_generation(row)
-        self.heard(member, hello.clock_ms, now_ns)
+        # A greeting that takes longer than a link may be silent is none.
+        at = line_of(hello.clock_ms, now_ns)
+        self.heard(member, hello.clock_ms, now_ns, Line(at, at, self.tuning.silent_ms, now_ns))
         for address in (dialed, hello.advertise):
             if address:
                 entry = self.addresses.setdefault(address, _Address(now_ns))
@@ -123,9 +127,11 @@ class Members:
             else:
                 self._back_off(entry, now_ns)
 
-    def heard(self, member: Member, clock_ms: int, now_ns: int) -> None:
+    def heard(self, member: Member, clock_ms: int, now_ns: int, line: Line | None) -> None:
         """Note the wall clock that a member sent."""
         member.clock_ms, member.heard_ns = clock_ms, now_ns
+        if line is not None and plausible(clock_ms):
+            member.line = line if member.line is None else member.line.followed_by(line)
 
     def failed(self, address: str, now_ns: int, *, own: bool = False) -> None:
         """A call went wrong: back off to `redial_ms`, after `redial_patience_ms` to `redial_slow_ms`."""

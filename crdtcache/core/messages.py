@@ -114,6 +114,9 @@ class Context(NamedTuple):
     clear_mark: tuple[int, int]
     members: list[MemberRow]
     root: int  # of the digest; 0 in a sign of life, which is one row and nothing else
+    wall_ms: int = 0  # the sender's clock without correction
+    heard_ms: int = 0  # the monotonic time in the last frame from the receiver, 0 if there was none
+    ago_ms: int = 0  # how long ago that frame came, so that the receiver knows the round trip
 
 
 class Pull(NamedTuple):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.codec import encode, frame
+from crdtcache.core.correction import Correction
 from crdtcache.core.entry import Key
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
@@ -29,12 +30,13 @@ _MOST_MEMBERS = 500
 class Outbox:
     """Makes the frames of one replica. `counts` are the replica's counters."""
 
-    __slots__ = ("_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice")
+    __slots__ = ("_correction", "_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice")
 
-    def __init__(self, held: LWWMap, members: Members, counts: dict[str, int]) -> None:
+    def __init__(self, held: LWWMap, members: Members, correction: Correction, counts: dict[str, int]) -> None:
         self._held = held
         self._last = held.context.last
         self._keepalive_ns = held.tuning.keepalive_ms * _MS
+        self._correction = correction
         self._members = members
         self._counts = counts
         # The slice made last: what it depends on, its bytes, its end.
@@ -61,7 +63,7 @@ class Outbox:
         if not messages:
             if reading.mono_ns - target.sent_ns < self._keepalive_ns:
                 return None
-            messages.append(encode(self._sign_of_life(reading)))
+            messages.append(encode(self._sign_of_life(target, reading)))
         target.sent_ns = reading.mono_ns
         self._counts["frames_sent"] += 1
         return frame(reading.mono_ns // _MS, messages)
@@ -129,21 +131,21 @@ class Outbox:
     def tell(self, link: Link, reading: Reading) -> None:
         """Queue a context message: what is accounted for here, and who has been met."""
         rows, clock_ms, mark = self.position(reading)
-        link.control.append(
-            encode(
-                Context(
-                    rows, clock_ms, mark, self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
-                )
-            )
-        )
+        members, root = self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
+        link.control.append(encode(Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading))))
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
 
-    def _sign_of_life(self, reading: Reading) -> Context:
+    def _sign_of_life(self, link: Link, reading: Reading) -> Context:
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
         row = Row(self._held.origin, own.last.get(self._held.origin, 0), own.frontier[self._held.origin])
-        return Context([row], reading.wall_ms, own.clear_mark, [], 0)
+        return Context([row], reading.wall_ms, own.clear_mark, [], 0, *self._clocks(link, reading))
+
+    def _clocks(self, link: Link, reading: Reading) -> tuple[int, int, int]:
+        """The clock without correction, and what the peer needs to know how old it is when it comes."""
+        ago_ms = max(0, reading.mono_ns - link.came_ns) // _MS if link.their_ms else 0
+        return max(0, reading.wall_ms - self._correction.ms), link.their_ms, ago_ms
 
     def answer_gone(self, link: Link, gone: list[tuple[Key, int, int]]) -> None:
         """O3's answer to a slice: GONE, then what is held for those keys."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from crdtcache.core.entry import Entry, Key
 from crdtcache.core.messages import Hello
 
-__all__ = ["Change", "Dial", "Event", "LinkBroken", "PeerDown", "PeerUp"]
+__all__ = ["Anew", "Change", "Dial", "Event", "LinkBroken", "Moved", "PeerDown", "PeerUp"]
 
 
 class Change(NamedTuple):
@@ -26,6 +26,24 @@ class Change(NamedTuple):
     entry: Entry
     previous: Entry | None
     remote: bool
+
+
+class Anew(NamedTuple):
+    """The clock was set back: the replica goes on under a new origin; own writes `above` a stamp were stamped again."""
+
+    former: int
+    origin: int
+    back_ms: int
+    above: int
+    moved: list[Moved]
+
+
+class Moved(NamedTuple):
+    """An own write that was stamped again, or whose lease was (`entry` has the version `before`)."""
+
+    key: Key
+    before: tuple[int, int]
+    entry: Entry
 
 
 class PeerUp(NamedTuple):
@@ -55,4 +73,4 @@ class Dial(NamedTuple):
     address: str
 
 
-Event = Change | PeerUp | PeerDown | LinkBroken | Dial
+Event = Change | Anew | PeerUp | PeerDown | LinkBroken | Dial

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from crdtcache.core import removal
 from crdtcache.core.clock import NEVER, Guard, Reading, stamp_ms
 from crdtcache.core.codec import FrameError, Limits, decode, encode
+from crdtcache.core.correction import Correction, Line, line_of, plausible
 from crdtcache.core.digest import DIGEST_VERSION
 from crdtcache.core.entry import DEAD, EXPIRES, Entry, Key, Value, Version
 from crdtcache.core.gaps import Gaps
@@ -38,7 +39,8 @@ from crdtcache.core.messages import (
     TooOld,
 )
 from crdtcache.core.outbox import Outbox
-from crdtcache.core.outcome import Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.rewind import rewind
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
 from crdtcache.core.store import Store
@@ -50,6 +52,7 @@ __all__ = ["WIRE_MAX", "WIRE_MIN", "Peer", "Replica"]
 WIRE_MIN = WIRE_MAX = 1
 _MS = 1_000_000
 _MOST_ROWS = 2_000
+_GREETED_BEFORE = "this clock was set back, and the origin that was greeted with is no more"
 
 
 class Peer(NamedTuple):
@@ -122,10 +125,50 @@ class Replica:
         most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 32 + 1)
         #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
-        self._outbox = Outbox(self.map, self.members, self._counts)
+        self.correction = Correction(self.tuning.max_drift_ms, reading)
+        self._outbox = Outbox(self.map, self.members, self.correction, self._counts)
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
         )
+
+    # ---- time, corrected (design section 11) ----------------------------------------------------------------------
+
+    def now(self, reading: Reading) -> Reading:
+        """What the clocks say, corrected: every reading that is handed in should come from here. Any thread."""
+        return self.correction.now(reading)
+
+    def _compare_clocks(self, reading: Reading) -> Reading:
+        """Judge the own clock by those of the members in use; the reading at the time that comes of it."""
+        lost = not plausible(reading.wall_ms - self.correction.ms)
+        peers = [
+            (lost or (member.row.generation, member.row.origin) < (self.generation, self.origin), member.line)
+            for member in self.members.in_use(reading.mono_ns)
+            if member.line is not None
+        ]
+        self.correction.holds = bool(peers)
+        moved = self.correction.judge(peers, reading.mono_ns)
+        if moved:
+            reading = Reading(reading.wall_ms + moved, reading.mono_ns)
+        self._take_back(reading, -moved)
+        return reading
+
+    def _take_back(self, reading: Reading, back_ms: int) -> None:
+        """Begin anew where stamps were issued that peers will not believe for long."""
+        ahead_ms = stamp_ms(self.map.clock.last) - reading.wall_ms
+        if ahead_ms <= self.tuning.max_drift_ms or not self.correction.holds:
+            return
+        back_ms = back_ms if back_ms > 0 else ahead_ms
+        former, above = self.origin, self.map.clock.limit(reading.wall_ms)
+        moved = rewind(self.map, self._rng.getrandbits(64) or 1, back_ms, reading)
+        self.origin = self.map.origin
+        self.members.renamed(self.origin)
+        self.generation += 1
+        self.members.latest[self.name] = self.generation  # it has succeeded itself
+        for link in list(self._links.values()):
+            self._break(link, f"this clock was set back by {back_ms} ms: its writes go on under a new origin", reading)
+        self._gaps.clear()
+        self._counts["begun_anew"] += 1
+        self._events.append(Anew(former, self.origin, back_ms, above, moved))
 
     # ---- local operations: memory only ----------------------------------------------------------------------------
 
@@ -223,10 +266,17 @@ class Replica:
             self.map.partial,
         )
 
-    def connected(self, link: int, hello: Hello, reading: Reading, *, dialed: str | None = None) -> str | None:
-        """A link is up; `dialed` is the address that this side called. Returns why it must be closed, or None."""
+    def connected(
+        self, link: int, hello: Hello, reading: Reading, *, dialed: str | None = None, greeted_as: int | None = None
+    ) -> str | None:
+        """A link is up; `dialed` is the address that this side called, `greeted_as` the origin in its own HELLO.
+
+        Returns why it must be closed, or None.
+        """
         self.settle()
         reason = self._refusal(hello)
+        if reason is None and greeted_as not in (None, self.origin):
+            reason = _GREETED_BEFORE
         if reason is not None:
             if dialed is not None:
                 self.members.failed(dialed, reading.mono_ns, own=hello.origin == self.origin)
@@ -242,6 +292,11 @@ class Replica:
             self._events.append(LinkBroken(old.number, "replaced by a newer link"))
             self._drop(old, reading)
         member = self.members.up(hello, link, reading.mono_ns, dialed)
+        origin = self.origin
+        reading = self._compare_clocks(reading)
+        if self.origin != origin:
+            self.members.down(member, reading.mono_ns)
+            return _GREETED_BEFORE
         fresh = Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
         # A link begins at the head, with a row (below): what the peer lacks before it, it pulls.
         fresh.cursors[self.origin] = self.map.context.frontier[self.origin]
@@ -319,7 +374,8 @@ class Replica:
             return
         self._counts["frames_received"] += 1
         self._counts["messages_skipped"] += skipped
-        source.heard_ns = reading.mono_ns
+        source.heard_ns = source.came_ns = reading.mono_ns
+        source.their_ms = their_ms
         age = reading.mono_ns // _MS - their_ms
         # Two monotonic clocks may differ by a thousandth: after weeks, the least of all would be out of reach.
         if source.age_ms is None or age < source.age_ms + (reading.mono_ns - source.aged_ns) // (1_000 * _MS):
@@ -335,6 +391,8 @@ class Replica:
                 self._handle(source, message, reading)
         if source.waits and source.number in self._links:
             self._ready[source.number] = None
+        if any(message.__class__ is Context for message in messages):
+            reading = self._compare_clocks(reading)
         if self.store.over():
             self._make_room(reading)
 
@@ -390,7 +448,12 @@ class Replica:
         self._gaps.want(part.origin, part.last, due)
 
     def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
-        self.members.heard(self.members.known[link.hello.origin], context.clock_ms, reading.mono_ns)
+        now, line = reading.mono_ns, None
+        round_trip_ms = now // _MS - context.heard_ms - context.ago_ms
+        if context.heard_ms and round_trip_ms >= 0 and plausible(context.wall_ms):
+            half = (round_trip_ms + 1) // 2
+            line = Line(line_of(context.wall_ms + half, now), line_of(context.clock_ms + half, now), half + 1, now)
+        self.members.heard(self.members.known[link.hello.origin], context.clock_ms, now, line)
         if not self._believe(link, context.clear_mark, reading):
             return
         known = self.members.known
@@ -519,6 +582,8 @@ class Replica:
             # This process stood still: what was said meanwhile has not been read yet (the stall rule).
             for link in self._links.values():
                 link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
+        self.correction.holds = self.correction.holds and bool(self.members.in_use(now))
+        self._take_back(reading, 0)
         if held.clearing:
             removal.clear_step(held, reading, tuning.step_entries)
         if now >= self._sweep_ns():
@@ -715,6 +780,7 @@ class Replica:
 
 
 _COUNTERS = (
+    "begun_anew",
     "compared_unequal",
     "contexts_sent",
     "entries_received",

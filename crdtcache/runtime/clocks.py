@@ -9,11 +9,13 @@ Monotonic time stands still in a suspended machine; what depends on it only happ
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from crdtcache.core.clock import Reading
+from crdtcache.core.correction import Correction
 
-__all__ = ["SystemClock", "TimeSource"]
+__all__ = ["CorrectedClock", "SystemClock", "TimeSource"]
 
 
 class TimeSource(Protocol):
@@ -36,3 +38,24 @@ class SystemClock:
     def reading(self) -> Reading:
         """One look at both clocks: Unix ms, and monotonic ns."""
         return Reading(time.time_ns() // 1_000_000, time.monotonic_ns())
+
+
+class CorrectedClock:
+    """A clock as the replica corrects it by those of its peers: what stamps, leases and reads go by."""
+
+    __slots__ = ("_now", "_source", "wall_ms")
+
+    def __init__(self, source: TimeSource, correction: Correction) -> None:
+        self._source = source
+        self._now = correction.now
+        #: The wall clock alone, Unix ms
+        self.wall_ms: Callable[[], int]
+        if isinstance(source, SystemClock):
+            # One call less for each plain write, and for each hit of what expires.
+            self.wall_ms = lambda: time.time_ns() // 1_000_000 + correction.state[1]
+        else:
+            self.wall_ms = lambda: source.reading().wall_ms + correction.state[1]
+
+    def reading(self) -> Reading:
+        """One look at both clocks, corrected."""
+        return self._now(self._source.reading())

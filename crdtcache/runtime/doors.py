@@ -24,6 +24,7 @@ from typing import TypeAlias
 
 import trio
 
+from crdtcache.core.correction import Correction
 from crdtcache.core.messages import Hello
 from crdtcache.core.replica import Replica
 from crdtcache.errors import ConfigError
@@ -37,8 +38,8 @@ from crdtcache.tuning import Tuning
 
 __all__ = ["Conditions", "Doors", "OnLink"]
 
-OnLink: TypeAlias = Callable[[Link, str, Hello, str | None], None]
-"""Takes a greeted link: the link, a name for logs, its HELLO, and the address that was called, None if accepted."""
+OnLink: TypeAlias = Callable[[Link, str, Hello, Hello, str | None], None]
+"""Takes a greeted link: it, a name for logs, both HELLOs (own first), and the address called, None if accepted."""
 
 _MOST_STRANGERS = 64
 _MOST_RESOLVERS = 4  # threads, those included that hang in a dead name server
@@ -121,6 +122,7 @@ class Doors:
         self._strangers: dict[int, trio.CancelScope] = {}
         self._stranger = 0
         self._scanned = False
+        self._suspect = False
         self._streams: weakref.WeakSet[trio.abc.Stream] = weakref.WeakSet()  # all that were met and not yet closed
         self._links = 0
         self._fewer = trio.Event()
@@ -281,8 +283,16 @@ class Doors:
             return False
         self.conditions.end(f"refused {where}", f"{where} agrees now")
         self.refused.pop(where, None)
-        self._on_link(link, f"{hello.name} at {where}", hello, dialed)
+        self._on_link(link, f"{hello.name} at {where}", own, hello, dialed)
         return True
+
+    def note_clock(self, correction: Correction) -> None:
+        """Tell once when the clock becomes suspect, and when its peers agree with it again."""
+        if correction.reason and not self._suspect:
+            self.conditions.begin("clock", f"this clock is suspect: {correction.reason}; see status()['clock']")
+        elif not correction.reason:
+            self.conditions.end("clock", "this clock agrees with its peers'")
+        self._suspect = bool(correction.reason)
 
     def _note_alone(self, address: str, why: str) -> None:
         # Nodes of one service start together: that nobody answers in the first moments is nothing to warn of.

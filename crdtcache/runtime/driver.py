@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, suppress
 import trio
 
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Change, Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.outcome import Anew, Change, Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.replica import Replica
 from crdtcache.runtime import discovery
 from crdtcache.runtime.clocks import TimeSource
@@ -193,14 +193,15 @@ class Driver:
 
     # ---- links ----------------------------------------------------------------------------------------------------
 
-    def _take_link(self, link: Link, name: str, hello: Hello, dialed: str | None) -> None:
+    def _take_link(self, link: Link, name: str, own: Hello, hello: Hello, dialed: str | None) -> None:
         assert self._nursery is not None, "doors are open only while the driver runs"
-        self._nursery.start_soon(self._serve, _Wire(next(self._numbers), link, name), hello, dialed)
+        self._nursery.start_soon(self._serve, _Wire(next(self._numbers), link, name), own, hello, dialed)
 
     @trio.lowlevel.enable_ki_protection
-    async def _serve(self, wire: _Wire, hello: Hello, dialed: str | None) -> None:
+    async def _serve(self, wire: _Wire, own: Hello, hello: Hello, dialed: str | None) -> None:
         with self._lock:
-            reason = self._replica.connected(wire.number, hello, self._clock.reading(), dialed=dialed)
+            reading = self._clock.reading()
+            reason = self._replica.connected(wire.number, hello, reading, dialed=dialed, greeted_as=own.origin)
             events = self._replica.take_events()
         try:
             if reason is None:
@@ -330,6 +331,7 @@ class Driver:
                 events = self._replica.take_events()
             if events:
                 self._act(events)
+            self._doors.note_clock(self._replica.correction)
             if late:
                 self._rouse()
                 await trio.lowlevel.checkpoint()
@@ -359,6 +361,8 @@ class Driver:
                 wire = self._wires.get(event.link)
                 if wire is not None:
                     wire.end(event.reason)
+            elif isinstance(event, Anew):
+                _log.warning("the clock was set back by %d ms: %d writes moved", event.back_ms, len(event.moved))
             elif isinstance(event, Dial):
                 self._doors.call(event.address)
             elif isinstance(event, PeerUp):

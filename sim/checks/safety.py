@@ -154,12 +154,12 @@ class Stamps(Check):
             replica = node.replica
             if replica is None or node.index in self.world.rogues:
                 continue
-            limit = node.clock.most_ms + drift + 2
+            limit = node.most_ms + drift + 2
             for origin, stamp in (*replica.map.context.frontier.items(), (0, replica.map.clock.last)):
                 if stamp_ms(stamp) > limit:
                     raise self.fail(
                         f"{'its clock' if not origin else f'the frontier of {origin:016x}'} is "
-                        f"{stamp_ms(stamp) - node.clock.most_ms} ms ahead of its wall clock; the limit is {drift}",
+                        f"{stamp_ms(stamp) - node.most_ms} ms ahead of its wall clock; the limit is {drift}",
                         node=node.index,
                     )
 
@@ -261,7 +261,7 @@ class Monotonic(Check):
             self._look(node, key, entry)
 
     def _look(self, node: Node, key: Key, entry: Entry) -> None:
-        place = (node.index, node.process, key)
+        place = (node.index, node.replica.origin if node.replica is not None else 0, key)
         before = self._newest.get(place, (0, 0))
         if entry[:2] < before and self.world.strict and not self._excused(key, entry[:2], before):
             raise self.fail(f"shows {text_of(entry[:2])} after {text_of(before)}", node=node.index, key=key)

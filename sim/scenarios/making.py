@@ -81,7 +81,13 @@ def make(
         region = index % regions
         seeds = tuple(i for i in range(nodes) if i != index)[:8]
         machine = Machine(
-            index=index, region=region, region_name=f"r{region}", seeds=seeds, listening=bool((index + seed) % 2)
+            index=index,
+            region=region,
+            region_name=f"r{region}",
+            seeds=seeds,
+            listening=bool((index + seed) % 2),
+            # Otherwise what goes wrong with a clock would be mended before it shows what the other rules are for.
+            stubborn=any(f.kind in ("step", "jump", "drift", "rogue") and index in f.nodes for f in faults),
         )
         built.append(replace(machine, **(machines or {}).get(index, {})))
     work = workload.operations(

@@ -113,6 +113,21 @@ def clock_skew(seed: int, nodes: int | None) -> Plan:
 
 
 @scenario
+def wrong_clock(seed: int, nodes: int | None) -> Plan:
+    """A clock is ten minutes fast, then ten minutes slow, among 2, 3 or 5: it goes by its peers' time instead."""
+    rng, count = rng_of("wrong-clock", seed), nodes or (2, 3, 5)[seed % 3]
+    # Of two that have never met, nobody can know whose clock is right; of more, their median does.
+    bad, first = rng.randrange(count), 2_000 + rng.randrange(3_000) if count == 2 or seed % 2 else 0
+    wrong = [
+        Fault("wrong", first, 8_000, nodes=(bad,), amount=rng.choice((1, -1)) * 600_000),
+        Fault("wrong", 8_500, 13_000, nodes=(bad,), amount=rng.choice((1, -1)) * 600_000),
+        faults.cut(faults.one(count, rng), 6_000, 6_000 + rng.randrange(300, 5_000), "one"),
+    ]
+    mix = {"put": 30, "ttl": 30, "touch": 10, "delete": 8, "get": 22}
+    return make("wrong-clock", seed, nodes=count, calm_ms=17_000, faults=wrong, mix=mix, ttl_ms=(500, 60_000))
+
+
+@scenario
 def rogue_clock(seed: int, nodes: int | None) -> Plan:
     """A clock that is wrong by seconds, a day, or backwards: nobody else's stamps move, nobody else's entries go."""
     rng, count = rng_of("rogue-clock", seed), nodes or 4

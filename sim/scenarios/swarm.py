@@ -33,6 +33,7 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     machines = [replace(m, max_bytes=later.choice((None, None, None, None, 2_000, 8_000))) for m in machines]
     tuning["list_entries"] = later.choice((1, 1, 4, 64))
     tuning["session_bytes"] = later.choice((400, 16_384))
+    machines = [replace(m, stubborn=later.random() < 0.5) for m in machines]
     drawn: list[Fault] = []
     allowed = [kind for kind in _KINDS if rng.random() < 0.45] or ["partition"]
     if "partition" not in allowed and rng.random() < 0.7:

@@ -45,10 +45,10 @@ class _ShiftedClock:
     """The machine's clocks, with a wall clock that is wrong by `ahead_ms`."""
 
     def __init__(self, ahead_ms: int) -> None:
-        self._ahead_ms = ahead_ms
+        self.ahead_ms = ahead_ms
 
     def reading(self) -> Reading:
-        return Reading(time.time_ns() // 1_000_000 + self._ahead_ms, time.monotonic_ns())
+        return Reading(time.time_ns() // 1_000_000 + self.ahead_ms, time.monotonic_ns())
 
 
 class _Trail:
@@ -93,8 +93,9 @@ class _Trail:
 class _Worker:
     """A node, its trail, and what it wrote last of each key."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, clock: _ShiftedClock) -> None:
         self._cache = cache
+        self._clock = clock
         self._trail = _Trail(cache)
         self._ledger: dict[str, list[Any]] = {}  # key -> [stamp, origin, value or None]
         self._going = True
@@ -174,6 +175,11 @@ class _Worker:
             number += 1
         return {"written": number}
 
+    async def shift(self, ahead_ms: int) -> Order:
+        """Somebody sets this machine's wall clock: so far ahead of the true time."""
+        self._clock.ahead_ms = ahead_ms
+        return {}
+
     # ---- look -----------------------------------------------------------------------------------------------------
 
     async def get(self, keys: list[str]) -> Order:
@@ -196,6 +202,7 @@ class _Worker:
             "digest": f"{self._cache.digest():016x}",
             "len": len(self._cache),
             "stats": self._cache.stats(),
+            "clock": self._cache.status()["clock"],
             "peers": [[peer.name, peer.connected] for peer in self._cache.peers],
             "rss": _rss(),
             "cpu": time.process_time(),
@@ -262,14 +269,14 @@ def _rss() -> int:
 async def _serve(start: Order) -> None:
     settings = dict(start["settings"])
     settings.pop("namespace", None)
-    ahead_ms = settings.pop("ahead_ms", 0)
+    clock = _ShiftedClock(settings.pop("ahead_ms", 0))
     cache: Cache = Node(
         thread=settings.pop("mode") == "thread",
         tuning=Tuning(**settings.pop("tuning", {})),
-        clock=_ShiftedClock(ahead_ms) if ahead_ms else None,
+        clock=clock,
         **settings,
     )
-    worker = _Worker(cache)
+    worker = _Worker(cache, clock)
     async with cache, trio.open_nursery() as nursery:
         say({"id": start["id"], "address": cache.status()["address"]})
         async for order in commands():

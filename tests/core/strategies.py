@@ -105,7 +105,9 @@ def sums(draw: st.DrawFn) -> Nodes:
 
 messages = st.one_of(
     slices(),
-    st.builds(Context, st.lists(rows, max_size=4), words64, marks, st.lists(members, max_size=2), words64),
+    st.builds(
+        Context, st.lists(rows, max_size=4), words64, marks, st.lists(members, max_size=2), words64, *[words64] * 3
+    ),
     st.builds(Pull, origins, words64),
     st.builds(TooOld, origins, words64),
     st.builds(Open, sessions, words64, words64, marks, words64, words64),

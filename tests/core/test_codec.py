@@ -55,7 +55,14 @@ S = 0x18BCFE568000000
 
 SAMPLES: dict[str, Message] = {
     "context": Context(
-        [Row(A, S + 5, S + 9), Row(B, 0, S)], 1_700, (S, A), [MemberRow(B, 1_699, "n", "eu", "z", "h:2738", 250)], 7
+        [Row(A, S + 5, S + 9), Row(B, 0, S)],
+        1_700,
+        (S, A),
+        [MemberRow(B, 1_699, "n", "eu", "z", "h:2738", 250)],
+        7,
+        2_300,
+        51,
+        9,
     ),
     "sign of life": Context([Row(A, S, S + 1)], 1_700, (0, 0), [], 0),
     "slice, empty": Slice(A, S, S + 9, S, (0, 0), (), []),

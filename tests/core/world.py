@@ -55,6 +55,19 @@ FAST = Tuning(
 )
 
 
+class Stubborn(Replica):
+    """A process that believes its own clock, whatever its peers say: all other rules must hold without correction."""
+
+    def now(self, reading: Reading) -> Reading:
+        return reading
+
+    def _take_back(self, reading: Reading, back_ms: int) -> None:
+        pass
+
+    def _compare_clocks(self, reading: Reading) -> Reading:
+        return reading
+
+
 class Pipe:
     """One direction of a link: the numbers both ends know it by, and what is in flight."""
 
@@ -82,12 +95,14 @@ class World:
         offsets: dict[str, int] | None = None,
         tunings: dict[str, Tuning] | None = None,
         origins: dict[str, int] | None = None,
+        corrected: bool = False,
         **arguments: object,
     ) -> None:
         self.rng = random.Random(seed)
         self.tuning = tuning
         self.tunings = tunings or {}
         self.origins = origins or {}
+        self.kind = Replica if corrected else Stubborn
         self.arguments = arguments
         self.now_ms = 0
         self.nodes: dict[str, Replica] = {}
@@ -110,10 +125,11 @@ class World:
         self.offset_ms[name] = offset_ms
         self._mono_ms[name] = self.rng.randrange(1 << 40)
         self.events[name] = []
+        self.nodes.pop(name, None)
         reading = self.reading(name)
         settings: dict[str, object] = {"maxsize": None, "max_bytes": None, "advertise": f"{name}:2738", "seed": 7}
         settings |= self.arguments | arguments
-        replica = Replica(
+        replica = self.kind(
             origin=self.origins.get(name) or self.rng.randrange(1, 1 << 64),
             name=name,
             cluster="test",
@@ -134,10 +150,11 @@ class World:
     # ---- time -----------------------------------------------------------------------------------------------------
 
     def wall_ms(self, name: str) -> int:
-        return WALL_MS + self.now_ms + self.offset_ms[name]
+        return self.reading(name).wall_ms
 
     def reading(self, name: str) -> Reading:
-        return Reading(self.wall_ms(name), (self.now_ms + self._mono_ms[name]) * MS)
+        plain = Reading(WALL_MS + self.now_ms + self.offset_ms[name], (self.now_ms + self._mono_ms[name]) * MS)
+        return self.nodes[name].now(plain) if name in self.nodes else plain
 
     def step(self, ms: int = 10) -> None:
         """Time moves on, and everybody does what is due; nothing is carried."""
@@ -167,11 +184,16 @@ class World:
         hello_a, hello_b = self[a].hello(self.reading(a)), self[b].hello(self.reading(b))
         self.pipes[a, b] = Pipe(there, back)
         self.pipes[b, a] = Pipe(back, there)
-        refused = self[b].connected(back, hello_a, self.reading(b))
-        refused = self[a].connected(there, hello_b, self.reading(a), dialed=f"{b}:2738") or refused
-        assert refused is None, refused
+        origins = self[a].origin, self[b].origin
+        refused = self[b].connected(back, hello_a, self.reading(b), greeted_as=origins[1])
+        address = f"{b}:2738"
+        refused = self[a].connected(there, hello_b, self.reading(a), dialed=address, greeted_as=origins[0]) or refused
         self._react(a)
         self._react(b)
+        if refused is not None:
+            assert origins != (self[a].origin, self[b].origin), refused
+            self.cut(a, b)
+            return False
         return True
 
     def link_all(self) -> None:

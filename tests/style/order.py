@@ -11,6 +11,7 @@ READING_ORDER = (
     "tuning",
     # pure: bytes, ints and values in; bytes and events out
     "core.clock",
+    "core.correction",
     "core.entry",
     "core.messages",
     "core.outcome",
@@ -21,6 +22,7 @@ READING_ORDER = (
     "core.writing",
     "core.lwwmap",
     "core.removal",
+    "core.rewind",
     "core.slices",
     "core.codec",
     "core.claims",

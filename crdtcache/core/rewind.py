@@ -1,0 +1,85 @@
+"""Taking back a future that never came: what a fast clock has stamped is stamped again, under a new origin.
+
+Once a replica's time is corrected back by more than `max_drift`, honest peers park or reject what it had stamped
+before, and would go on to do so with every later write of that origin: stamps never go back. So it begins anew, as a
+restarted process does that loads its entries as offers: a new origin, no context (an empty one is always safe), and the
+entries that it holds. Own writes that lie in the future are moved back by as much as the clock was ahead: their true
+time, so that they beat what they had seen and not what others wrote after them. What others have stamped in that
+future is forgotten, not covered: they take it back themselves.
+
+Decision: the old context goes too. It covers writes that were accounted for only because a future write here beat
+them; with that gone they would be answered GONE, everywhere. Source: DESIGN section 11.
+"""
+
+from __future__ import annotations
+
+from crdtcache.core.clock import COUNTER_BITS, Reading
+from crdtcache.core.entry import (
+    DEAD,
+    EXPIRES,
+    ORIGIN,
+    STAMP,
+    STATE,
+    TOUCH,
+    VALUE,
+    Entry,
+    Key,
+)
+from crdtcache.core.lwwmap import LWWMap
+from crdtcache.core.outcome import Moved
+
+__all__ = ["earlier", "rewind"]
+
+
+def rewind(held: LWWMap, origin: int, back_ms: int, reading: Reading) -> list[Moved]:
+    """Begin anew as `origin` at a time that is `back_ms` before what it was; returns the writes that moved."""
+    held.settle()
+    entries, context, log = held.store.entries, held.context, held.log
+    limit, now = held.clock.limit(reading.wall_ms), reading.wall_ms << COUNTER_BITS
+    cleared = mark = context.clear_mark
+    future = [
+        (max(entry[STAMP], entry[TOUCH]), key, entry)
+        for key, entry in entries.items()
+        if entry[STAMP] > limit or entry[TOUCH] > limit
+    ]
+    future.sort(key=_when)
+    old, stamp = held.origin, 0
+    log.clear()
+    moved: list[Moved] = []
+    if mark[0] > limit:
+        stamp = earlier(mark[0], back_ms, now, 0)
+        mark = (stamp, origin)
+        log.append(origin, stamp, None)
+    for at, key, entry in future:
+        mine = entry[ORIGIN] == old or entry[STAMP] <= limit
+        if not mine or entry[:2] <= cleared or (entry[STATE] == DEAD and entry[EXPIRES]):
+            held.replace(key, None, entry, reading, remote=True)
+            continue
+        # Above what its writer had seen, as far as that is known: the clear, and the version that a touch touches.
+        stamp = earlier(at, back_ms, now, max(stamp, mark[0], entry[STAMP] if entry[STAMP] <= limit else 0))
+        expires = max(1, entry[EXPIRES] - back_ms) if entry[EXPIRES] else 0
+        version = (entry[STAMP], entry[ORIGIN]) if entry[STAMP] <= limit else (stamp, origin)
+        base = version if version[1] != origin else None
+        value = entry[VALUE]
+        if entry[STATE] == DEAD and value.__class__ is tuple and value[0] > limit:
+            value = None
+        again: Entry = (*version, stamp, origin, expires, entry[STATE], value)
+        held.replace(key, again, entry, reading, remote=False, silent=True)
+        log.append(origin, stamp, key, base)
+        moved.append(Moved(key, (entry[STAMP], entry[ORIGIN]), again))
+    context.clear()
+    context.frontier[origin] = context.last[origin] = stamp
+    context.clear_mark = mark
+    latest = max((max(entry[STAMP], entry[TOUCH]) for entry in entries.values()), default=0)
+    held.clock.last = max(min(held.clock.last, now), latest, stamp, mark[0])
+    held.renamed(origin)
+    return moved
+
+
+def earlier(stamp: int, back_ms: int, now: int, above: int) -> int:
+    """The true time of a stamp that was made by a fast clock, in order."""
+    return max(min(stamp - (back_ms << COUNTER_BITS), now), above + 1)
+
+
+def _when(found: tuple[int, Key, Entry]) -> int:
+    return found[0]

@@ -1,0 +1,246 @@
+"""A clock that is wrong is corrected by its peers': lines, the median, jumps, and a future that is taken back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.correction import Correction, Line
+from tests.core.world import FAST, WALL_MS, World
+
+MINUTES_MS = 600_000
+BAD = [MINUTES_MS, -MINUTES_MS]
+LONG = replace(FAST, log_records=1_000)
+CLUSTERS = ["ab", "abc", "abcde"]
+
+
+def error_ms(world: World, name: str) -> int:
+    """How far the time that a replica goes by is from the true one."""
+    return world.wall_ms(name) - WALL_MS - world.now_ms
+
+
+def met(names: str, **arguments: object) -> World:
+    world = World(names, corrected=True, tuning=LONG, **arguments)  # type: ignore[arg-type]
+    world.calm()
+    return world
+
+
+# ---- the promise ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", CLUSTERS)
+def test_a_clock_ten_minutes_fast_then_slow_kills_nothing_and_loses_nothing(names: str) -> None:
+    world = met(names)
+    bad, good = names[0], names[1]
+    expected = {}
+    for minute, off in enumerate([*BAD, 0]):
+        world.offset_ms[bad] = off
+        for name in names:
+            world.put(name, f"{minute}{name}", name)
+            world.put(name, f"{minute}{name} brief", name, ttl_ms=60_000)
+            expected |= {f"{minute}{name}": name, f"{minute}{name} brief": name}
+        world.put(bad, "contested", "before")
+        world.run(20)
+        world.put(good, "contested", f"after {minute}")
+        world.run(1_000)
+        assert abs(error_ms(world, bad)) <= FAST.max_drift_ms
+        assert bool(world[bad].correction.reason) == (off != 0)
+    world.calm()
+    for name in names:
+        assert {key: world.get(name, key) for key in expected} == expected
+        assert world.get(name, "contested") == "after 2"
+    assert all(world[name].stats()["rejected"] == world[name].stats()["begun_anew"] == 0 for name in names)
+    world.check()
+
+
+@pytest.mark.parametrize("off", BAD)
+@pytest.mark.parametrize("names", CLUSTERS[1:])
+def test_who_starts_with_a_wrong_clock_takes_the_time_of_the_others(names: str, off: int) -> None:
+    world = World(names, corrected=True, tuning=LONG, offsets={names[-1]: off})
+    *good, bad = names
+    for name in good:
+        world.put(name, f"{name} brief", 1, ttl_ms=60_000)
+        world.put(name, "contested", name)
+    world.put(bad, "own", "mine")
+    world.put(bad, "contested", "bad")
+    world.step(50)
+    world.put(good[0], "contested", "newest")
+    for name in good[1:]:  # the good ones have met before
+        world.link(good[0], name)
+    world.run(500)
+    world.calm()
+    assert abs(error_ms(world, bad)) <= FAST.max_drift_ms
+    for name in names:
+        assert world.get(name, "contested") == "newest"
+        assert world.get(name, "own") == "mine"
+        assert [world.get(name, f"{other} brief") for other in good] == [1] * len(good)
+        assert world[name].map.clock.last >> 16 <= WALL_MS + world.now_ms + FAST.max_drift_ms
+    assert world[bad].stats()["begun_anew"] == (off > 0)
+    world.offset_ms[bad] = 0
+    world.run(1_000)
+    assert world[bad].correction.ms == 0
+    assert world[bad].correction.reason == ""
+    world.check()
+
+
+def test_of_two_that_meet_with_different_clocks_the_younger_takes_the_time_of_the_older() -> None:
+    world = World("a", corrected=True, tuning=LONG)
+    world.run(1_000)
+    world.add("b", offset_ms=MINUTES_MS)
+    world.put("b", "own", 1)
+    world.calm()
+    assert abs(error_ms(world, "b")) <= FAST.max_drift_ms
+    assert error_ms(world, "a") == 0
+    assert all("peer" in world[name].correction.reason for name in "ab"), "both say so"
+    assert world.get("a", "own") == 1
+    world.offset_ms["b"] = 0
+    world.run(1_000)
+    assert [world[name].correction.reason for name in "ab"] == ["", ""]
+
+
+# ---- jumps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", CLUSTERS)
+def test_a_jump_that_all_clocks_make_is_confirmed(names: str) -> None:
+    world = met(names)
+    for name in names:
+        world.offset_ms[name] += 3_600_000  # the host of all of them was suspended
+    assert [error_ms(world, name) for name in names] == [0] * len(names), "not at once"
+    world.run(1_000)
+    assert [error_ms(world, name) for name in names] == [3_600_000] * len(names)
+
+
+def test_who_has_no_peers_believes_its_clock() -> None:
+    world = World("a", corrected=True, seeded=True)
+    world.offset_ms["a"] += MINUTES_MS
+    world.run(100)
+    assert error_ms(world, "a") == MINUTES_MS
+    world.offset_ms["a"] -= MINUTES_MS
+    world.put("a", "k", 1)
+    world.run(100)
+    assert world["a"].stats()["begun_anew"] == 0
+
+
+def test_a_jump_is_seen_by_whoever_reads_the_clock_first_and_only_once() -> None:
+    clock = Correction(1_000, Reading(50_000, 0))
+    clock.holds = True
+    ahead = Reading(650_000, 1_000_000)
+    assert [clock.now(ahead).wall_ms for _ in range(3)] == [50_001] * 3
+    assert clock.now(Reading(50_003, 3_000_000)).wall_ms == 50_003, "a reading of before the jump that comes late"
+    assert clock.now(Reading(650_003, 4_000_000)).wall_ms == 50_003 + 1
+
+
+# ---- what is known of a clock ---------------------------------------------------------------------------------------
+
+
+def test_a_message_that_was_late_is_no_slow_clock() -> None:
+    world = met("abc")
+    for _ in range(60):  # everything takes 150 ms more, and max_drift is 200
+        for target in "bc":
+            world.pump("a", target)
+            world.pump(target, "a")
+        world.step(150)
+        for target in "bc":
+            world.deliver("a", target)
+            world.deliver(target, "a")
+    assert [world[name].correction.ms for name in "abc"] == [0, 0, 0]
+
+
+def test_the_better_look_stays_until_it_is_too_old_or_the_clock_has_moved() -> None:
+    good = Line(100, 100, 2, 0)
+    assert good.followed_by(Line(60, 60, 50, 1_000_000)) is good
+    later = Line(60, 60, 50, 6_000_000_000)
+    assert good.followed_by(later) is later
+    moved = Line(400, 400, 50, 1_000_000)
+    assert good.followed_by(moved) is moved
+
+
+@pytest.mark.parametrize(
+    ("others", "moved"),
+    [
+        ([], 0),
+        ([(False, 700)], 0),  # the older of two goes on
+        ([(True, 700)], 700),
+        ([(True, 400)], 0),  # within max_drift / 2
+        ([(True, 700), (False, 700)], 700),
+        ([(True, 700), (True, -700)], 0),  # it is the median itself
+        ([(True, 700), (True, 710), (True, 0), (True, 2)], 0),
+        ([(False, -900), (False, -800), (False, -700), (False, 5)], -700),
+    ],
+)
+def test_the_median_of_all_clocks_and_of_two_the_older_ones(others: list[tuple[bool, int]], moved: int) -> None:
+    clock = Correction(1_000, Reading(10_000, 0))
+    assert clock.judge([(older, Line(10_000 + off, 10_000 + off, 1, 0)) for older, off in others], 0) == moved
+    assert clock.ms == moved
+
+
+def test_a_clock_without_a_battery_follows_whoever_is_there() -> None:
+    world = World("a", corrected=True, offsets={"a": -WALL_MS + 1_000})
+    world.run(10)
+    world.add("b")
+    world.put("a", "k", 1)
+    world.calm()
+    assert [error_ms(world, name) for name in "ab"] == pytest.approx([0, 0], abs=FAST.max_drift_ms)
+    assert world.get("b", "k") == 1
+
+
+# ---- a future that is taken back ------------------------------------------------------------------------------------
+
+
+def test_what_a_fast_clock_did_before_it_met_anybody_counts_at_its_true_time() -> None:
+    world = World("ab", corrected=True, tuning=LONG, offsets={"b": MINUTES_MS})
+    world["b"].generation += 1_000_000  # the younger
+    for key in ("older", "doomed", "cleared"):
+        world.put("a", key, "a")
+    world.run(50)
+    for key in ("older", "newer", "leased"):
+        world.put("b", key, "b", ttl_ms=5_000 if key == "leased" else 0)
+    world.delete("b", "doomed")
+    world.step(50)
+    world.put("a", "newer", "a")
+    former = world["b"].origin
+    world.calm()
+    assert world["b"].origin != former
+    for name in "ab":
+        assert {key: world.get(name, key) for key in ("older", "newer", "doomed", "leased")} == {
+            "older": "b",
+            "newer": "a",
+            "doomed": None,
+            "leased": "b",
+        }
+    world.run(5_100)
+    assert world.get("a", "leased") is None, "its lease was taken back as well"
+    assert world.put("b", "last", 1)[0] >> 16 <= WALL_MS + world.now_ms + FAST.max_drift_ms
+    world.calm()
+    assert world.get("a", "last") == 1
+    world.check()
+
+
+def test_a_clear_and_a_touch_of_a_fast_clock_are_taken_back_too() -> None:
+    world = World("ab", corrected=True, tuning=LONG)
+    world["b"].generation += 1_000_000
+    world.put("a", "touched", 1, ttl_ms=2_000)
+    world.put("a", "cleared", 1)
+    world.calm()
+    world.cut_off("b")
+    world["b"].correction.holds = False  # as a process that has just started, and holds what it has read from a disk
+    world.offset_ms["b"] = MINUTES_MS
+    world.delete("b", "cleared")
+    world.put("b", "touched", 2, ttl_ms=2_000)
+    world["b"].clear(world.reading("b"))
+    world.put("b", "after", 1, ttl_ms=2_000)
+    world.touch("b", "after", 4_000)
+    world.step(50)
+    world.put("a", "since", 1)
+    world.calm()
+    for name in "ab":
+        assert world.get(name, "touched") is world.get(name, "cleared") is None
+        assert world.get(name, "since") == world.get(name, "after") == 1
+    world.run(3_000)
+    assert world.get("a", "after") == 1
+    world.run(1_500)
+    assert world.get("a", "after") is None
+    world.check()
