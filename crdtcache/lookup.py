@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from crdtcache.arguments import MISSING
 from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
@@ -26,9 +26,11 @@ from crdtcache.core.store import ABSENT
 from crdtcache.core.writing import LARGE
 from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
+from crdtcache.interrupts import Postponed
 from crdtcache.runtime.clocks import TimeSource
 from crdtcache.values import decode
 from crdtcache.views import Items, Values
+from crdtcache.waking import Waiter, Wakeable
 
 if TYPE_CHECKING:  # with defaults, so that `Node()` needs no annotation; a plain TypeVar has none before 3.13
     from typing_extensions import TypeVar as DefaultTypeVar
@@ -40,19 +42,9 @@ else:
     V = TypeVar("V")
 D = TypeVar("D")
 
-__all__ = ["K", "Lookup", "V", "Wakeable"]
+__all__ = ["K", "Lookup", "V"]
 
 log = logging.getLogger("crdtcache")
-
-
-class Wakeable(Protocol):
-    """The driver, as far as a write needs it."""
-
-    asleep: bool
-
-    def wake(self) -> None:
-        """There may be something to send."""
-        ...
 
 
 class Lookup(Mapping[K, V]):
@@ -65,10 +57,12 @@ class Lookup(Mapping[K, V]):
         "_guarded",
         "_hits",
         "_inline",
+        "_interrupts",
         "_listening",
         "_lock",
         "_misses",
         "_noted",
+        "_postponed",
         "_replica",
         "_short_key",
         "_small",
@@ -89,6 +83,11 @@ class Lookup(Mapping[K, V]):
         self._replica: Final = replica
         self._clock: Final = clock
         self._lock: Final = threading.RLock()
+        # whether this call comes in the middle of a change of the same thread
+        self._interrupts: Final[Callable[[], bool]] = self._lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+        self._postponed: Final = Postponed(self._interrupts)
+        depth = getattr(self._lock, "_recursion_count", lambda: 1)
+        replica.interrupts = lambda: depth() > 1
         self._driver: Wakeable | None = None
         self._young: Final[dict[Any, object]] = cast("dict[Any, object]", replica.store.direct.young)
         self._guarded: Final[dict[Any, Entry]] = cast("dict[Any, Entry]", replica.store.guarded.young)
@@ -154,8 +153,12 @@ class Lookup(Mapping[K, V]):
         shown: object = self._guarded.get(key, ABSENT)
         if shown is ABSENT:
             self._use()
-            with self._lock:
-                shown = self._replica.store.promote(cast("Key", key))
+            store = self._replica.store
+            if self._postponed.owned():
+                shown = store.shown(cast("Key", key))
+            else:
+                with self._lock:
+                    shown = store.promote(cast("Key", key))
             if shown is ABSENT:
                 self._check_key(key)
         value = self._value(shown)
@@ -312,6 +315,18 @@ class Lookup(Mapping[K, V]):
             driver.wake()
         if outcomes:
             self._subscriptions.deliver(outcomes)
+        if self._postponed:
+            self._postponed.catch_up()
+
+    def _postpone(self, call: Callable[[], object]) -> None:
+        """Make a call when what it interrupts is through: at the driver's next turn, else at the next change."""
+        self._postponed.add(call)
+        if self._driver is not None:
+            self._driver.soon(self._postponed.catch_up)
+
+    def _refuse_interrupt(self, call: str) -> None:
+        if self._interrupts():
+            raise RuntimeError(f"{call} in a finalizer or signal handler, in the middle of a change of this very cache")
 
     def _attach(self, driver: Wakeable | None) -> None:
         with self._lock:
@@ -325,7 +340,7 @@ class Lookup(Mapping[K, V]):
                 self._attach(None)
                 begin()
 
-        waiter = _Waiter(once)
+        waiter = Waiter(once)
         with self._lock:
             self._replica.store.rest()
             self._driver = waiter
@@ -333,7 +348,7 @@ class Lookup(Mapping[K, V]):
     def _use(self) -> None:
         """This is a use, as `_await_use` means it."""
         driver = self._driver
-        if driver.__class__ is _Waiter:
+        if driver.__class__ is Waiter:
             driver.wake()
 
     def _live(self) -> list[int]:
@@ -348,6 +363,9 @@ class Lookup(Mapping[K, V]):
 
     def _keep_house(self) -> None:
         """Hide what is due; without a driver also do what the driver would: clear, collect, make room."""
+        if self._postponed.owned():
+            return
+        self._postponed.catch_up()
         while True:
             reading = self._clock.reading()
             with self._lock:
@@ -365,12 +383,3 @@ class Lookup(Mapping[K, V]):
                 self._subscriptions.deliver(outcomes)
             if not again:
                 return
-
-
-class _Waiter:
-    """In the place of a driver: the first write that would wake it wakes what waits."""
-
-    asleep = True
-
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self.wake = wake

@@ -6,6 +6,8 @@ the node's lock, a sleeping driver is woken, and handlers run after the lock is 
 
 Decision: conditions (`if_absent`, `keep_ttl`, `add`, `setdefault`) are checked here and nowhere else. A check
 that held across nodes would have to wait for them, and no write of this cache ever waits.
+
+Above 400 lines because every way to change the map is here: each is a few lines around one turn of the lock.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Final, TypeVar, cast, overload
 from crdtcache.arguments import DEFAULT, MAX_MS, MISSING, Default, Seconds, milliseconds, moment_ms
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import EXPIRES, LIVE, STATE, VALUE, Key, Value, Version
+from crdtcache.interrupts import postponed
 from crdtcache.lookup import K, Lookup, V
 from crdtcache.values import encode
 
@@ -81,7 +84,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             plain
             and ttl is DEFAULT
             and expires_at is None
-            and not (self._ttl_ms or if_absent or if_present or keep_ttl or self._listening)
+            and not (self._ttl_ms or if_absent or if_present or keep_ttl or self._listening or self._interrupts())
         ):
             # The commonest write: a scalar that never expires, and nobody listens. `core.writing` tells the rest.
             with self._lock:
@@ -101,6 +104,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         self.set(key, value)
 
+    @postponed(None)
     def _set_slowly(
         self,
         key: K,
@@ -132,6 +136,8 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             driver.wake()
         if outcomes:
             self._subscriptions.deliver(outcomes)
+        if self._postponed:
+            self._postponed.catch_up()
         return version
 
     def _set_if(
@@ -155,6 +161,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         """Store `value` unless the key is visible here; whether it was stored. No lock: another node may add too."""
         return self.set(key, value, ttl, if_absent=True) is not None
 
+    @postponed(None)
     def set_many(
         self, items: Mapping[K, V] | Iterable[tuple[K, V]], ttl: Seconds | Default | None = DEFAULT
     ) -> Version | None:
@@ -183,6 +190,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         """As `dict.update`; all is checked before the first is written."""
         self.set_many(dict(items.items() if isinstance(items, Mapping) else items, **named))
 
+    @postponed(False)
     def delete(self, key: K) -> bool:
         """Delete everywhere, also a key that is absent here; whether it was visible here."""
         self._check_key(key)
@@ -206,6 +214,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             self._check_key(key)
         return sum(map(self.delete, checked))
 
+    @postponed(False)
     def evict(self, key: K) -> bool:
         """Drop the value from this node's memory only; whether there was one."""
         reading = self._clock.reading()
@@ -217,6 +226,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         self._told(outcomes)
         return dropped
 
+    @postponed(None)
     def clear(self, *, local: bool = False) -> None:
         """Remove what was written until now on every node; with `local=True`, drop this node's memory only."""
         reading = self._clock.reading()
@@ -235,6 +245,10 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: V | D) -> V | D: ...
     def pop(self, key: K, default: object = REQUIRED) -> object:
         """Delete `key` everywhere and return its value; without one here `default`, or KeyError."""
+        if self._postponed.owned():
+            value = self.get(key, MISSING)
+            self.delete(key)
+            return self._popped(key, value, default)
         reading = self._clock.reading()
         with self._lock:
             entry = self._replica.entry(cast("Key", key), reading)
@@ -245,13 +259,17 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         if not found:
             self._check_key(key)
         self._told(outcomes)
-        value = self._open(entry[VALUE]) if entry is not None and found else MISSING
+        return self._popped(key, self._open(entry[VALUE]) if entry is not None and found else MISSING, default)
+
+    @staticmethod
+    def _popped(key: object, value: object, default: object) -> object:
         if value is MISSING and default is REQUIRED:
             raise KeyError(key)
         return default if value is MISSING else value
 
     def popitem(self) -> tuple[K, V]:
         """Delete everywhere the least recently used item of this node and return it; KeyError when empty."""
+        self._refuse_interrupt("popitem()")
         while True:
             self._keep_house()
             with self._lock:
@@ -268,6 +286,9 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         """The value of `key`; where none is here, store `default` and return it."""
         value: object = self.get(key, MISSING)
         stored = self.encoded(default) if value is MISSING else None
+        if self._postponed.owned():
+            self.set(key, default, if_absent=True)
+            return default if value is MISSING else cast("V", value)
         while value is MISSING:
             seen = self.held(key)
             value = self.peek(key, MISSING)
@@ -307,6 +328,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             entry = self._replica.store.entries.get(cast("Key", key))
         return entry[:2] if entry is not None else None
 
+    @postponed(None)
     def set_unless_moved(
         self, key: K, stored: Value, ttl: Seconds | Default | None, seen: tuple[int, int] | None, extra_ms: int = 0
     ) -> Version | None:
@@ -337,6 +359,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             return self.delete(key)
         return self.touch(key, ttl)
 
+    @postponed(False)
     def touch(self, key: K, ttl: Seconds | Default | None = DEFAULT) -> bool:
         """Renew the time to live from now on (left out: the node's default). Whether `key` was visible here."""
         self._check_key(key)
@@ -348,6 +371,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         self._told(outcomes)
         return touched
 
+    @postponed(())
     def check_expiry(self, key: K | None = None) -> list[K]:
         """Expire what is due now, run the handlers, and say which; with `key`, only whether that one was due.
 

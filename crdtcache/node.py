@@ -515,6 +515,7 @@ class Node(LocalMap[K, V]):
 
     def digest(self) -> int:
         """64 bits over everything visible: nodes with equal digests hold equal maps."""
+        self._refuse_interrupt("digest()")
         with self._lock:
             return self._replica.digest()
 
@@ -531,6 +532,7 @@ class Node(LocalMap[K, V]):
 
     def stats(self) -> dict[str, int]:
         """Counters since the constructor, and sizes now. Counts of hits may miss some that threads made at once."""
+        self._refuse_interrupt("stats()")
         with self._lock:
             counts = self._replica.stats()
         own = {"hits": self._hits, "misses": self._misses, "writes": self._writes, "unreadable": self._unreadable}

@@ -15,6 +15,7 @@ is a few lines that hand on to a room.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import NamedTuple
 
 from crdtcache.core import removal
@@ -122,6 +123,9 @@ class Replica:
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
         self._counts = dict.fromkeys(_COUNTERS, 0)
+        #: whether this call comes in the middle of another one of the same thread, from a finalizer: it may look at
+        #: the map and `write`, and the accounts wait until the other one is through
+        self.interrupts: Callable[[], bool] = _never
         most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 32 + 1)
         #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
@@ -183,6 +187,8 @@ class Replica:
         self.map.listening = value
 
     def _settle_full(self) -> None:
+        if self.interrupts():
+            return
         self.map.settle()
         if self.store.over():
             self._make_room(Reading(0, 0))
@@ -777,6 +783,10 @@ class Replica:
             for key, entry in self.store.entries.items():
                 assert entry[:2] > self.map.context.clear_mark, f"{key!r} is covered by a clear"
                 assert entry[5] == DEAD or self.map.context.clear_mark <= (self.map.clock.last, self.origin)
+
+
+def _never() -> bool:
+    return False
 
 
 _COUNTERS = (

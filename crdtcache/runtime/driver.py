@@ -140,6 +140,12 @@ class Driver:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._ring, idempotent=True)
 
+    def soon(self, call: Callable[[], object]) -> None:
+        """Make this call between two turns, in the thread of `run`. Any thread, also in a finalizer."""
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(call)
+
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, call, and serve for ever; `task_status.started()` once the port is open.

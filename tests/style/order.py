@@ -53,6 +53,8 @@ READING_ORDER = (
     "flights",
     "forks",
     "naming",
+    "interrupts",
+    "waking",
     "views",
     "lookup",
     "mapping",
