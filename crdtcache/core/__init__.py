@@ -51,7 +51,9 @@ Memory limits
 Collection: a deleted entry is forgotten when it has been held dead for `min_dead_age` and the low watermark
 (the least frontier here over the origins in use) has reached its stamp. Below the watermark nothing unknown
 can still arrive, and O3 answers for what was forgotten, so nobody else has to agree. An entry dead by expiry
-is forgotten `min_dead_age` after it died, watermark or not.
+is forgotten `min_dead_age` after it died, watermark or not. What had been dead for so long before it came here,
+by its stamp and the own clock, waits for the watermark only: where processes live for a few minutes each handed
+its dead to the next, and no entry was ever collected (measured: every delete since the start, on every node).
 
 Invariants that tests and the simulator hold the code to
     I1  convergence: replicas that can talk end with equal visible maps.

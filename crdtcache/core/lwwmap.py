@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from crdtcache.core.clock import Clock, Guard, Reading
+from crdtcache.core.clock import Clock, Guard, Reading, stamp_ms
 from crdtcache.core.context import Context
 from crdtcache.core.digest import Digest
 from crdtcache.core.entry import (
@@ -74,6 +74,7 @@ class LWWMap:
         # The dead, in the order in which they died here, with the monotonic time: collected from the front.
         self.deleted: dict[Key, int] = {}
         self.lapsed: dict[Key, int] = {}
+        self.aged: dict[Key, int] = {}  # those that had been dead for long when they came here
         # Expired by the own clock, not yet by the slowest one heard (D2).
         self.overdue: dict[Key, None] = {}
         self.clearing: list[Key] = []  # keys that a clear has still to look at
@@ -322,10 +323,10 @@ class LWWMap:
         was_dead = old is not None and old[STATE] == DEAD
         is_dead = entry is not None and entry[STATE] == DEAD
         if was_dead:
-            self.deleted.pop(key, None)
-            self.lapsed.pop(key, None)
-        if is_dead:
-            (self.lapsed if entry[EXPIRES] else self.deleted)[key] = reading.mono_ns  # type: ignore[index]
+            for queue in self.dead():
+                queue.pop(key, None)
+        if entry is not None and is_dead:
+            self._queue(entry, reading)[key] = reading.mono_ns
         if not self.listening or silent:
             return
         was_visible = old is not None and not was_dead and old[:2] > self.context.clear_mark
@@ -341,6 +342,21 @@ class LWWMap:
         elif old is None or old[:2] != entry[:2]:
             self.changes.append(Change("set", key, entry, old, remote))
 
+    def dead(self) -> tuple[dict[Key, int], ...]:
+        """The queues of the dead."""
+        return self.aged, self.deleted, self.lapsed
+
+    def _queue(self, entry: Entry, reading: Reading) -> dict[Key, int]:
+        """Where a dead entry waits to be forgotten.
+
+        What had been dead for `min_dead_age` before it came here is not held for as long again: where processes live
+        for less than that, each would hand its dead to the next, and none would ever be collected.
+        """
+        expires, tuning = entry[EXPIRES], self.tuning
+        if reading.wall_ms - (expires or stamp_ms(entry[STAMP])) > tuning.min_dead_age_ms + tuning.max_drift_ms:
+            return self.aged
+        return self.lapsed if expires else self.deleted
+
     def check(self) -> None:
         """AssertionError if an invariant of the data is broken; for tests and the simulator."""
         self.store.check()
@@ -349,7 +365,7 @@ class LWWMap:
         self.context.check(self.origin)
         entries = self.store.entries
         dead = {key for key, entry in entries.items() if entry[STATE] == DEAD}
-        assert dead == self.deleted.keys() | self.lapsed.keys(), "the dead are not all queued for collection"
+        assert dead == {key for queue in self.dead() for key in queue}, "the dead are not all queued for collection"
         for key, entry in entries.items():
             assert max(entry[STAMP], entry[TOUCH]) <= self.clock.last, f"{key!r} is ahead of the clock"
             assert entry[ORIGIN] != self.origin or entry[STAMP] <= self.context.frontier[self.origin]

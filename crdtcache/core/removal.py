@@ -64,17 +64,17 @@ def collect(held: LWWMap, reading: Reading, watermark: int, count: int) -> int:
     """Forget the dead that nothing can contradict any more; at most `count`. Returns how many."""
     entries, held_ns = held.store.entries, held.tuning.min_dead_age_ms * 1_000_000
     collected = 0
-    for queue, bound in ((held.lapsed, None), (held.deleted, watermark)):
-        budget = len(held.deleted) - held.tuning.dead_share * max(len(entries), 1_000)
+    for queue in (held.aged, held.lapsed, held.deleted):
+        budget = len(held.aged) + len(held.deleted) - held.tuning.dead_share * max(len(entries), 1_000)
         for key, since in list(_first(queue, count - collected)):
-            if reading.mono_ns - since < held_ns:
-                break
             entry = entries[key]
-            forced = bound is not None and entry[STAMP] > bound
-            if forced and budget <= 0:
-                break
-            if not held.forget(key, entry, reading):
-                queue[key] = queue.pop(key)  # no room for its dots: last in the queue
+            young = reading.mono_ns - since < held_ns
+            above = entry[STAMP] > watermark and not entry[EXPIRES]
+            forced = above and budget > 0 and not young
+            if queue is not held.aged and (young or (above and not forced)):
+                break  # so are all that died after it
+            if (above and not forced) or not held.forget(key, entry, reading):
+                queue[key] = queue.pop(key)  # not yet, or no room for its dots: last in the queue
                 continue
             held.unsafe_gc += forced
             budget -= 1

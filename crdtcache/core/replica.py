@@ -568,7 +568,7 @@ class Replica:
     def _sweep_ns(self) -> int:
         """When something may expire, die, be collected or evicted: no sweep is due that would find nothing."""
         held, sweep_ns = self.map, self.tuning.sweep_ms * _MS
-        if held.overdue or held.deleted or held.lapsed or held.store.over():
+        if held.overdue or any(held.dead()) or held.store.over():
             return self._swept_ns + sweep_ns
         next_ms = held.store.expiring.next_ms()
         if next_ms is None:
@@ -595,7 +595,7 @@ class Replica:
         if now >= self._sweep_ns():
             step = tuning.step_entries
             hidden = removal.expire(held, reading, self._slowest_ms(reading), step)
-            collected = removal.collect(held, reading, self._watermark(now) if held.deleted else 0, step)
+            collected = removal.collect(held, reading, self._watermark(now) if held.aged or held.deleted else 0, step)
             # A full step means more: go on at once, after whoever waits for the lock.
             full = len(hidden) >= step or collected >= step
             self._swept_ns = now - tuning.sweep_ms * _MS if full else now

@@ -332,7 +332,7 @@ class Session:
             return
         known = {row.origin: row.now for row in self.rows or ()}
         lacks = {origin: known.get(origin, 0) for origin in self.theirs}
-        dead = iter([*held.deleted, *held.lapsed])
+        dead = iter([key for queue in held.dead() for key in queue])
         entries, most = held.store.entries, held.tuning.window_entries
         while scanned := list(islice(dead, _SCANNED)):
             batch = []

@@ -99,6 +99,32 @@ def test_the_dead_without_room_for_their_dots_are_kept_and_do_not_stop_the_other
     world.check()
 
 
+@pytest.mark.parametrize("log_records", [64, 10_000])
+def test_processes_that_live_hardly_longer_than_the_dead_collect_them_all_the_same(log_records: int) -> None:
+    """One of three is restarted each second, and the dead are held for two; each newcomer takes them over."""
+    tuning = replace(FAST, log_records=log_records, min_dead_age_ms=2_000, max_frame_age_ms=1_000, step_entries=64)
+    world = World("abc", tuning=replace(tuning, gc_hold_ms=60_000))
+    each, held = 20, []
+    for second in range(14):
+        world.add("abc"[second % 3])
+        for number in range(each):
+            world.link_all()
+            world.put("b", (second, number), 1)
+            world.run(50)
+            world.delete("a", (second, number))
+        held.append(max(world[name].stats()["dead"] for name in "abc"))
+    # Held for two seconds where they were made, once more by who came in between, and then it ends.
+    assert max(held) <= 5 * each, held
+    assert max(held[-3:]) <= max(held[5:8]) + each // 2, held
+    assert sum(world[name].stats()["unsafe_gc"] for name in "abc") == 0
+    for second in range(6):
+        world.add("abc"[second % 3])
+        for _ in range(20):
+            world.link_all()
+            world.run(50)
+    assert [world[name].stats()["dead"] for name in "abc"] == [0, 0, 0]
+
+
 @pytest.mark.parametrize("away_ms", [200, 2_000, 5_000])
 def test_a_returner_resurrects_nothing_however_long_it_was_away(away_ms: int) -> None:
     """No resurrection, no deadline: deletes, overwrites and clears meet one who still has it all."""
