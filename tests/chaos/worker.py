@@ -205,6 +205,7 @@ class _Worker:
             "clock": self._cache.status()["clock"],
             "peers": [[peer.name, peer.connected] for peer in self._cache.peers],
             "rss": _rss(),
+            "blocks": sys.getallocatedblocks(),
             "cpu": time.process_time(),
         }
 
