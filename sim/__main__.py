@@ -9,20 +9,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from importlib import import_module
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
 from sim import bench, bugs
+from sim.coverage import counted, rough, table
 from sim.doctor import doctor
 from sim.plan import Plan, PlanError, read_plan
 from sim.record import Recording, record
 from sim.report import page
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
-from sim.sweep import Outcome, diverged, rough, sweep
+from sim.sweep import Outcome, diverged, sweep
 from sim.userfile import read_toml
 from sim.why import why
 from sim.world import Result, run
@@ -114,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
     plan = _tuned(drawn, options.set)
     bar = _Bar(100)
     recording = record(plan, progress=bar.show) if options.html else None
-    result = recording.result if recording is not None else run(plan, progress=bar.show)
+    result = recording.result if recording is not None else counted(lambda: run(plan, progress=bar.show))
     bar.clear()
     if options.plan:
         plan.but(expect=result.expect()).write(options.plan)
@@ -150,7 +151,7 @@ def _report(result: Result) -> int:
     )
     speed = result.events / max(result.seconds, 1e-9)
     _say(f"{result.events} events in {result.seconds:.2f} s ({speed:,.0f} a second)")
-    _say(", ".join(f"{name} {count}" for name, count in result.coverage.items()))
+    _say(", ".join(f"{name} {count}" for name, count in result.coverage.items() if count))
     if found is None:
         _say(
             f"no violation; converged {result.converged_ms} ms after the calm"
@@ -172,15 +173,18 @@ def _sweep(options: argparse.Namespace) -> int:
     seeds = range(first, first + options.seeds)
     bar, began = _Bar(options.seeds), monotonic()
     failed: list[Outcome] = []
-    total: dict[str, int] = {}
-    events, seconds, mild, done = 0, 0.0, 0, 0
-    with _executor(options) as executor:
-        for outcome in sweep(options.name, seeds, nodes=options.nodes, executor=executor):
+    coverages: list[dict[str, int]] = []
+    events, seconds, done = 0, 0.0, 0
+    with (
+        _executor(options) as executor,
+        closing(sweep(options.name, seeds, nodes=options.nodes, executor=executor)) as outcomes,
+    ):
+        for outcome in outcomes:
             done += 1
             bar.show(done, f"{len(failed)} violations")
-            events, seconds, mild = events + outcome.events, seconds + outcome.seconds, mild + (not outcome.counted)
-            for name, count in (*outcome.coverage.items(), *outcome.counts.items()):
-                total[name] = total.get(name, 0) + count
+            events, seconds = events + outcome.events, seconds + outcome.seconds
+            if outcome.counted:
+                coverages.append(outcome.coverage)
             if outcome.violation:
                 failed.append(outcome)
                 bar.clear()
@@ -189,11 +193,11 @@ def _sweep(options: argparse.Namespace) -> int:
             if options.time and monotonic() - began > options.time:
                 break
     bar.clear()
-    _say(f"{done} runs from seed {first}, {len(failed)} violations, {mild} too mild to count")
+    _say(f"{done} runs from seed {first}, {len(failed)} violations, {done - len(coverages)} too mild to count")
     _say(f"{events} events, {events / max(seconds, 1e-9):,.0f} a second and process")
-    _say("what happened, in all runs together:")
-    for name in sorted(total):
-        _say(f"  {name:28} {total[name]}")
+    _say(f"what happened in the {len(coverages)} runs that count:")
+    for line in table(coverages):
+        _say(line)
     return 1 if failed else 0
 
 
@@ -206,8 +210,10 @@ def _executor(options: argparse.Namespace) -> Executor | nullcontext[None]:
         module, _, name = options.executor.partition(":")
         try:
             made: Executor = getattr(import_module(module), name)()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise PlanError(f"--executor {options.executor}: {error}; MODULE:CALLABLE is due") from None
+        if not isinstance(made, Executor):
+            raise PlanError(f"--executor {options.executor}: gave {made!r}; a concurrent.futures.Executor is due")
         return made
     return ProcessPoolExecutor(options.jobs) if options.jobs > 1 else nullcontext()
 

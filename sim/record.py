@@ -20,6 +20,7 @@ from sim.adapter import Node
 from sim.checks.base import Check
 from sim.checks.ending import ENDING
 from sim.checks.safety import SAFETY
+from sim.coverage import counted
 from sim.engine import MS, Code
 from sim.network import Connection, Endpoint
 from sim.oracle import Write
@@ -89,7 +90,7 @@ class Recording:
 def record(plan: Plan, *, progress: Callable[[int], None] | None = None) -> Recording:
     """Run a plan and record it."""
     world = World(plan, (_Recorder, *SAFETY, *ENDING))
-    result = played(world, progress=progress)
+    result = counted(lambda: played(world, progress=progress))
     recorder = world.checks[0]
     assert isinstance(recorder, _Recorder)
     writes = sorted((w for ws in world.oracle.writes.values() for w in ws), key=lambda w: (w.at, w.version))

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from html import escape
 
 from sim import plots
+from sim.coverage import rough
 from sim.engine import MS, SECOND
 from sim.faults import longest_cut
 from sim.plan import Plan
 from sim.record import Recording
 from sim.scenarios import SCENARIOS
 from sim.svg import Drawing, style
-from sim.sweep import rough
 from sim.why import why
 
 __all__ = ["page"]

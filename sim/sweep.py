@@ -6,11 +6,12 @@ machine and of a cluster are served alike; a failing plan is drawn again from it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future, as_completed
 from itertools import islice
 from typing import NamedTuple
 
+from sim.coverage import counted, rough
 from sim.plan import Plan
 from sim.scenarios import find
 from sim.world import Result, run
@@ -29,13 +30,13 @@ class Outcome(NamedTuple):
     events: int
     seconds: float
     counted: bool  # the run was rough enough to say something
-    counts: dict[str, int]
     coverage: dict[str, int]
 
 
 def one(scenario: str, seed: int, nodes: int | None = None) -> Outcome:
     """Run one seed."""
-    result = run(find(scenario).draw(seed, nodes))
+    plan = find(scenario).draw(seed, nodes)
+    result = counted(lambda: run(plan))
     found = result.violation
     return Outcome(
         scenario,
@@ -46,37 +47,28 @@ def one(scenario: str, seed: int, nodes: int | None = None) -> Outcome:
         result.events,
         result.seconds,
         rough(result),
-        result.counts,
         result.coverage,
-    )
-
-
-def rough(result: Result) -> bool:
-    """Whether a run counts: 10 keys, 400 operations, a partition beyond every timeout, a delete."""
-    cover, plan = result.coverage, result.plan
-    silent = 2 * plan.tuned().silent_ms
-    return (
-        cover.get("keys", 0) >= 10
-        and sum(count for name, count in cover.items() if name.startswith("op ")) >= 400
-        and any(f.kind == "cut" and f.end_ms - f.start_ms > silent for f in plan.faults)
-        and cover.get("op delete", 0) > 0
     )
 
 
 def sweep(
     scenario: str, seeds: Iterable[int], *, nodes: int | None = None, executor: Executor | None = None, ahead: int = 64
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """The outcomes, as they come; with an executor at most `ahead` runs are handed out at a time."""
     if executor is None:
         yield from (one(scenario, seed, nodes) for seed in seeds)
         return
     source = iter(seeds)
     running: list[Future[Outcome]] = [executor.submit(one, scenario, seed, nodes) for seed in islice(source, ahead)]
-    while running:
-        done = next(as_completed(running))
-        running.remove(done)
-        running.extend(executor.submit(one, scenario, seed, nodes) for seed in islice(source, 1))
-        yield done.result()
+    try:
+        while running:
+            done = next(as_completed(running))
+            running.remove(done)
+            running.extend(executor.submit(one, scenario, seed, nodes) for seed in islice(source, 1))
+            yield done.result()
+    finally:
+        for future in running:  # somebody has heard enough
+            future.cancel()
 
 
 def diverged(plan: Plan, result: Result) -> str:
