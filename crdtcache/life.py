@@ -15,6 +15,7 @@ busy for long would keep the node waiting.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -117,6 +118,7 @@ class Life:
                 return
             if self._mode is False:
                 raise ConfigError("thread=False: such a node runs only by `async with node` inside trio")
+            _check_select()
             from crdtcache.runtime.thread import NetworkThread
 
             thread = NetworkThread(self._prepare(), f"crdtcache {self._name}")
@@ -196,6 +198,17 @@ class Life:
             while driver.running:  # it has been cancelled, and closes its sockets
                 await trio.lowlevel.checkpoint()
             self._forget()
+
+
+def _check_select() -> None:
+    """Raises `ConfigError` where the system's own way to wait for sockets has been taken away."""
+    import select
+
+    if sys.platform == "linux" and not hasattr(select, "epoll"):
+        raise ConfigError(
+            "select.epoll is gone, as after gevent.monkey.patch_all(): a node cannot wait for sockets in this process. "
+            "Run it beside the application, `crdtcache serve`, or use it without start(), for this process alone"
+        )
 
 
 async def _aside(work: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
