@@ -60,14 +60,14 @@ class Digest:
         self._entries = entries
         self.seed = seed
         self.sums = array("Q", bytes(8 << BUCKET_BITS))
-        self._visible = array("L", bytes(array("L").itemsize << BUCKET_BITS))
-        self._dead = array("L", bytes(array("L").itemsize << BUCKET_BITS))
+        self._visible = array("I", bytes(array("I").itemsize << BUCKET_BITS))
+        self._dead = array("I", bytes(array("I").itemsize << BUCKET_BITS))
         self.total = 0  # of all sums, not yet mod 2**64
         self.marks: dict[Key, Header | None] = {}
         # Lists of the keys of each 4096th of the hash space, made when first used. A forgotten key stays in
         # its list until the list is next read or half of it is stale: removal on the spot would be a scan.
         self._groups: list[list[Key] | None] = [None] * (1 << GROUP_BITS)
-        self._stale = array("L", bytes(array("L").itemsize << GROUP_BITS))
+        self._stale = array("I", bytes(array("I").itemsize << GROUP_BITS))
 
     def keyhash64(self, key: Key) -> int:
         """64 bits that place `key` in the tree; seeded, so that keys cannot be aimed at one bucket."""
