@@ -1,0 +1,74 @@
+"""The README's snippets: all of them compile, and those that need neither a host nor a peer are run as they stand."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from crdtcache import Node
+from crdtcache.configuring import from_env
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def snippets(heading: str = "") -> list[str]:
+    """The Python blocks below a heading, or all."""
+    text = README if not heading else README.split(f"\n{heading}\n")[1].split("\n#")[0]
+    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(snippets())))
+def test_it_compiles(number):
+    compile(snippets()[number], f"README.md, snippet {number + 1}", "exec")
+
+
+def test_cached_writes_and_invalidates():
+    cache = Node()
+    world = {"cache": cache}
+    exec(snippets("### cached")[0], world)
+    assert world["save_user"](42, "Ada") is None
+    assert cache["user:42"] is None
+    cache["team:7"] = 1
+    world["move_user"](42, team_id=7)
+    assert dict(cache) == {}
+
+
+def test_events():
+    cache = Node()
+    loaded = []
+    world = {"cache": cache, "load_user": type("", (), {"refresh": staticmethod(loaded.append)})}
+    watching = threading.Thread(target=exec, args=(snippets("### Events")[0], world), daemon=True)
+    watching.start()
+    while not cache._subscriptions._by_kind.get("deleted"):
+        watching.join(0.005)
+    cache.set("user:42", 1, ttl=0.001)
+    while not loaded:
+        cache.check_expiry()
+    assert loaded == [42]
+
+
+def test_prometheus(monkeypatch):
+    """With what the snippet uses of prometheus_client, written down: the package is no dependency of the tests."""
+    host, core, registered = ModuleType("prometheus_client"), ModuleType("prometheus_client.core"), []
+    host.REGISTRY = type("", (), {"register": staticmethod(registered.append)})
+    core.GaugeMetricFamily = lambda name, documentation, value: (name, value)
+    monkeypatch.setitem(sys.modules, "prometheus_client", host)
+    monkeypatch.setitem(sys.modules, "prometheus_client.core", core)
+    cache = Node()
+    cache["a"] = 1
+    [snippet] = [text for text in snippets() if "prometheus" in text]
+    exec(snippet, {"cache": cache})
+    told = dict(registered[0].collect())
+    assert (told["crdtcache_live"], told["crdtcache_writes"]) == (1, 1)
+
+
+def test_the_variables_and_the_url_that_it_names():
+    named = set(re.findall(r"\bCRDTCACHE_([A-Z_]+)\b", README))
+    assert named
+    Node(**from_env("X_", {f"X_{name}": "5s" for name in named}))
+    assert Node.from_url(re.findall(r'from_url\("(.*?)"\)', README)[0]).status()["region"] == "eu"
