@@ -262,24 +262,33 @@ class Node(LocalMap[K, V]):
     ) -> bool | None:
         return await self._life.leave(kind, error, tb, 2.0)
 
-    def wait_ready(self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None) -> bool:
+    def wait_ready(
+        self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None, coverage: float = 1.0
+    ) -> bool:
         """Wait until `min_peers` are connected and nothing they have is known to be missing here; whether it came.
 
-        `min_peers`: left out, 1 where `peers=` was given, else 0. `timeout`: None to wait for ever. It never
-        raises for a network that is away. Raises `JoinRefused` where, after all that time, nobody is connected and
-        one of those who answered refuses this node (another `cluster=` or `secret=`), and `WouldBlock` inside an
-        event loop: there it is `await node.aready()`.
+        `min_peers`: left out, 1 where `peers=` was given, else 0. `coverage`: while this node is being filled by one
+        that holds much more, the share of it that is enough, from 0 to 1; what was used last there comes first.
+        `timeout`: None to wait for ever. It never raises for a network that is away. Raises `JoinRefused` where,
+        after all that time, nobody is connected and one of those who answered refuses this node (another `cluster=`
+        or `secret=`), and `WouldBlock` inside an event loop: there it is `await node.aready()`.
         """
         refuse_loop("wait_ready()", "await node.aready()")
         end = _deadline(timeout)
         self._use()
-        while not self._is_ready(min_peers):
+        while not self._is_ready(min_peers, coverage):
             if time.monotonic() >= end:
                 return self._not_ready()
             time.sleep(_POLL_S)
         return True
 
-    async def aready(self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None) -> bool:  # noqa: ASYNC109
+    async def aready(
+        self,
+        timeout: Seconds | None = 10.0,  # noqa: ASYNC109
+        *,
+        min_peers: int | None = None,
+        coverage: float = 1.0,
+    ) -> bool:
         """As `wait_ready`, in trio or asyncio."""
         end = _deadline(timeout)
         self._use()
@@ -288,17 +297,17 @@ class Node(LocalMap[K, V]):
             from trio import sleep
         else:
             from asyncio import sleep
-        while not self._is_ready(min_peers):
+        while not self._is_ready(min_peers, coverage):
             if time.monotonic() >= end:
                 return self._not_ready()
             await sleep(_POLL_S)
         return True
 
-    def _is_ready(self, min_peers: int | None) -> bool:
+    def _is_ready(self, min_peers: int | None, coverage: float) -> bool:
         needed = min_peers if min_peers is not None else int(bool(self._settings.peers))
         with self._lock:
             up = [peer for peer in self._replica.peers() if peer.connected]
-            return len(up) >= needed and all(p.lag_ms is not None for p in up) and self._replica.caught_up()
+            return len(up) >= needed and all(p.lag_ms is not None for p in up) and self._replica.caught_up(coverage)
 
     def _not_ready(self) -> bool:
         driver = self._life.driver

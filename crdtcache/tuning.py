@@ -35,7 +35,7 @@ class Tuning:
     windows_in_flight: int = 4  # unanswered windows per session
     compare_ms: int = 10_000  # between comparisons of digests with a random member of the region
     compare_remote_ms: int = 30_000  # the same with a remote one
-    list_entries: int = 64  # a branch of the digest with so few entries on both sides is listed
+    list_entries: int = 16  # a branch with so few entries on both sides is listed; 64 sends twice the bytes
     session_leaves: int = 512  # branches listed in one session; at least 16
     session_bytes: int = 1_048_576  # sent in one session by each side, but for what is streamed
     session_idle_ms: int = 10_000  # a session without progress for so long ends

@@ -719,9 +719,15 @@ class Replica:
             peers.append(Peer(row.name, row.region, row.zone, row.origin, row.generation, row.advertise, up, lag))
         return peers
 
-    def caught_up(self) -> bool:
-        """Whether every connected member has said what it has, and nothing of it is missing here."""
+    def caught_up(self, coverage: float = 1.0) -> bool:
+        """Whether every connected member has said what it has, and nothing of it is missing here.
+
+        While this replica is being filled: whether it holds at least `coverage` of what the other side held.
+        """
         links = self._links.values()
+        filling = [link.session.size for link in links if link.session is not None and link.session.filling]
+        if filling and coverage < 1.0:
+            return len(self.store.entries) >= coverage * max(filling)
         return not self._gaps and all(
             k.rows and not k.too_old and (k.session is None or k.session.rows is None) for k in links
         )

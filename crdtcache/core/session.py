@@ -217,7 +217,7 @@ class Session:
         digest = held.digest
         if self._below:
             digest.fold()
-            wide = self._below[0] == ROOT and len(held.store.entries) > _WIDE * held.tuning.list_entries // 4
+            wide = self._below[0] == ROOT and len(held.store.entries) > _WIDE * held.tuning.list_entries
             fan = _WIDE if wide else 16
             nodes = [self._below.popleft() for _ in range(min(len(self._below), max(1, budget // (12 * fan))))]
             sums = [digest.node(node * fan + i) for node in nodes for i in range(fan)]

@@ -98,9 +98,10 @@ class Sessions:
 
     def joined(self, link: Link, reading: Reading) -> None:
         """A link is up: compare soon, when what the pushes and pulls bring is here."""
-        remote = self._remote(link)
-        soon = reading.mono_ns + round(self._held.tuning.compare_ms * self._rng.uniform(0.1, 0.2) * _MS)
-        self._due_ns[remote] = min(self._due_ns[remote] or soon, soon)
+        remote, now = self._remote(link), reading.mono_ns
+        soon = now + round(self._held.tuning.compare_ms * self._rng.uniform(0.1, 0.2) * _MS)
+        if not now < self._due_ns[remote] < soon:
+            self._due_ns[remote] = soon
 
     def due_ns(self) -> list[int]:
         """When comparisons are due."""
@@ -117,8 +118,9 @@ class Sessions:
             self._put_off(remote, reading)
             if not links:
                 self._due_ns[remote] = 0
-            elif self._gaps:
-                self._due_ns[remote] = now + self._held.tuning.context_ms * _MS  # what is missing is not a difference
+                continue
+            if self._gaps:
+                self._due_ns[remote] = now + self._held.tuning.context_ms * _MS  # what is on its way is no difference
             else:
                 self.open(self._rng.choice(fresh or links), reading, differs=True)
 
