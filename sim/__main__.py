@@ -23,8 +23,7 @@ from sim.record import Recording, record
 from sim.report import page
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
-from sim.sweep import Outcome, diverged, sweep
-from sim.userfile import read_toml
+from sim.sweep import Outcome, diverged, draw, sweep
 from sim.why import why
 from sim.world import Result, run
 
@@ -62,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--plan", type=Path, help="write the plan here, with what the run gave")
     sub.add_argument("--html", type=Path, help="write a report with pictures here")
     sub = command("sweep", "many seeds of one scenario", _sweep)
-    sub.add_argument("name", nargs="?", default="kitchen-sink")
+    sub.add_argument("name", nargs="?", default="kitchen-sink", help="of a scenario, or a .toml file")
     sub.add_argument("--seeds", type=int, default=100)
     sub.add_argument("--first", type=int, default=0)
     sub.add_argument("--fresh", action="store_true", help="begin at a seed that nobody has run")
@@ -108,11 +107,7 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.name.endswith(".toml"):
-        drawn = read_toml(Path(options.name), options.seed)
-    else:
-        drawn = find(options.name).draw(options.seed, options.nodes)
-    plan = _tuned(drawn, options.set)
+    plan = _tuned(draw(options.name, options.seed, options.nodes), options.set)
     bar = _Bar(100)
     recording = record(plan, progress=bar.show) if options.html else None
     result = recording.result if recording is not None else counted(lambda: run(plan, progress=bar.show))
@@ -168,7 +163,7 @@ def _report(result: Result) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    find(options.name)
+    draw(options.name, options.first, options.nodes)  # mistakes in a file are told here, not by an executor
     first = int(monotonic() * 1e6) % 10**9 * 1_000 if options.fresh else options.first
     seeds = range(first, first + options.seeds)
     bar, began = _Bar(options.seeds), monotonic()

@@ -368,25 +368,28 @@ def _pair(a: int, b: int) -> tuple[int, int]:
 
 
 def read_matrix(path: Path) -> tuple[list[str], list[list[float]]]:
-    """Region names and round trips in ms from a CSV: a header of names, then one row per region.
+    """Region names and round trips in ms from a CSV: a header of names, then one row per region, in the same order.
 
     Raises ValueError, the caller's fault, naming the line and what is allowed there.
     """
-    with path.open(newline="") as text:
-        rows = [row for row in csv.reader(text) if row]
-    if not rows:
-        raise ValueError(f"{path}: empty; the first line names the regions")
-    names = [name.strip() for name in rows[0]][1:]
+    with path.open(newline="", encoding="utf-8") as text:
+        rows = [(number, row) for number, row in enumerate(csv.reader(text), 1) if row]
+    names = [name.strip() for name in rows[0][1][1:]] if rows else []
+    if not names:
+        raise ValueError(f"{path}, line 1: a word and then the name of each region are due")
+    if len(rows) - 1 != len(names):
+        raise ValueError(f"{path}: {len(rows) - 1} rows for {len(names)} regions")
     matrix: list[list[float]] = []
-    for number, row in enumerate(rows[1:], 2):
+    for (number, row), name in zip(rows[1:], names, strict=True):
+        where = f"{path}, line {number}"
+        if row[0].strip() != name:
+            raise ValueError(f"{where}: the row of {row[0].strip()!r}; that of {name!r} is due, as in the first line")
         if len(row) != len(names) + 1:
-            raise ValueError(f"{path}, line {number}: {len(row)} fields, {len(names) + 1} are due: a name, then ms")
+            raise ValueError(f"{where}: {len(row)} fields; {len(names) + 1} are due: a name, then ms")
         try:
             matrix.append([float(field) for field in row[1:]])
         except ValueError:
-            raise ValueError(f"{path}, line {number}: round trips are numbers of ms, got {row[1:]}") from None
-        if min(matrix[-1]) < 0:
-            raise ValueError(f"{path}, line {number}: a round trip below 0 ms")
-    if len(matrix) != len(names):
-        raise ValueError(f"{path}: {len(matrix)} rows for {len(names)} regions")
+            raise ValueError(f"{where}: {row[1:]}: round trips are numbers of ms") from None
+        if not all(0 <= trip < float("inf") for trip in matrix[-1]):
+            raise ValueError(f"{where}: {row[1:]}: round trips are 0 ms or more, and finite")
     return names, matrix

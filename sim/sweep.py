@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future, as_completed
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from sim.coverage import counted, rough
-from sim.plan import Plan
+from sim.plan import Plan, PlanError
 from sim.scenarios import find
+from sim.userfile import read_toml
 from sim.world import Result, run
 
-__all__ = ["Outcome", "diverged", "one", "sweep"]
+__all__ = ["Outcome", "diverged", "draw", "one", "sweep"]
 
 
 class Outcome(NamedTuple):
@@ -33,9 +35,18 @@ class Outcome(NamedTuple):
     coverage: dict[str, int]
 
 
+def draw(scenario: str, seed: int, nodes: int | None = None) -> Plan:
+    """The plan of a named scenario, or of a user's file (`userfile`). Raises `PlanError`."""
+    if not scenario.endswith(".toml"):
+        return find(scenario).draw(seed, nodes)
+    if nodes is not None:
+        raise PlanError(f"{scenario} says how many nodes there are: change it there")
+    return read_toml(Path(scenario), seed)
+
+
 def one(scenario: str, seed: int, nodes: int | None = None) -> Outcome:
     """Run one seed."""
-    plan = find(scenario).draw(seed, nodes)
+    plan = draw(scenario, seed, nodes)
     result = counted(lambda: run(plan))
     found = result.violation
     return Outcome(

@@ -30,10 +30,10 @@ from sim.scenarios.making import make
 
 __all__ = ["read_toml"]
 
-_TUNING = {field.name for field in fields(Tuning)}
+_INTEGERS = {field.name: field.type in (int, "int") for field in fields(Tuning)}
 _MIX = (*workload.MIX, "clear_local")
-_BY_PAIR = ("cut", "delay", "loss", "bandwidth", "reset", "swallow")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m)")
+_MOST_OPERATIONS = 5_000_000
 
 
 class _Field(NamedTuple):
@@ -45,11 +45,35 @@ def _whole(least: int, most: int) -> _Field:
     return _Field(f"a whole number of {least}..{most}", lambda v: type(v) is int and least <= v <= most)
 
 
+def _number(what: str, least: float, most: float) -> _Field:
+    return _Field(what, lambda v: type(v) in (int, float) and least <= v <= most)
+
+
+def _either(field: _Field) -> _Field:
+    """The same range on both sides of 0, which itself says nothing."""
+    return _Field(f"{field.what}, or the same below 0", lambda v: type(v) is int and field.check(abs(v)))
+
+
 _TIME = _Field('a time such as "500ms", "10s" or "2m"', lambda v: isinstance(v, str) and bool(_DURATION.fullmatch(v)))
-_NODES = _Field("a list of node numbers", lambda v: isinstance(v, list) and all(type(n) is int for n in v))
+_NODES = _Field("a list of node numbers", lambda v: isinstance(v, list) and bool(v) and all(type(n) is int for n in v))
 _SIDES = _Field(
     "a list of two lists of node numbers", lambda v: isinstance(v, list) and len(v) == 2 and all(map(_NODES.check, v))
 )
+_DAY_MS = 86_400_000
+_AMOUNTS = {
+    "delay": _whole(1, 60_000),
+    "loss": _whole(1, 999_999),
+    "bandwidth": _whole(1, 10**9),
+    "slow": _whole(1, 10**6),
+    "memory": _whole(1, 10**9),
+    "step": _either(_whole(1, 400 * _DAY_MS)),
+    "jump": _either(_whole(1, 400 * _DAY_MS)),
+    "rogue": _either(_whole(1, 400 * _DAY_MS)),
+    "drift": _either(_whole(1, 10**6)),
+}
+"""What `amount` may be, of the kinds that have one; `KINDS` says what it means."""
+_BY_PAIR = ("cut", "delay", "loss", "bandwidth", "reset", "swallow")
+_AT_ONCE = ("reset", "swallow", "leave", "jump")
 _TABLES: dict[str, dict[str, _Field]] = {
     "cluster": {
         "nodes": _whole(1, 1_000),
@@ -59,17 +83,18 @@ _TABLES: dict[str, dict[str, _Field]] = {
     },
     "workload": {
         "rate": _whole(1, 100_000),
-        "keys": _whole(1, 10**7),
+        "keys": _whole(1, 10**6),
         "seconds": _whole(5, 36_000),
         "ttl_ms": _whole(10, 10**9),
-        "skew": _Field("a number of 0..3", lambda v: isinstance(v, int | float) and 0 <= v <= 3),
+        "skew": _number("a number of 0..3", 0, 3),
         **{kind: _whole(0, 1_000_000) for kind in _MIX},
     },
     "tuning": {
-        name: _Field("a number above 0", lambda v: isinstance(v, int | float) and v > 0) for name in sorted(_TUNING)
+        name: _whole(1, 10**15) if integer else _number("a number above 0", 1e-9, 1e15)
+        for name, integer in sorted(_INTEGERS.items())
     },
     "fault": {
-        "kind": _Field("one of " + ", ".join(KINDS), lambda v: v in KINDS),
+        "kind": _Field("one of " + ", ".join(KINDS), lambda v: isinstance(v, str) and v in KINDS),
         "at": _TIME,
         "for": _TIME,
         "nodes": _NODES,
@@ -82,30 +107,37 @@ _TABLES: dict[str, dict[str, _Field]] = {
 def read_toml(path: Path, seed: int = 0) -> Plan:
     """The plan in a file. Raises `PlanError`, the caller's fault, naming line, field and what is allowed there."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         raw = tomllib.loads(text)
     except OSError as error:
         raise PlanError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path}: byte {error.start} is not UTF-8, and TOML is") from None
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"{path}: {error}") from None
     file = _File(path, text)
     for name, table in raw.items():
-        if name not in _TABLES:
-            raise file.mistake(name, 0, None, f"no table {name!r}; there are {', '.join(_TABLES)}")
         file.check(name, table)
     return _plan(file, raw, seed)
 
 
 class _File:
+    """The text, for the lines of mistakes."""
+
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
         self._lines = text.splitlines()
 
     def check(self, name: str, table: Any) -> None:
-        tables = table if name == "fault" and isinstance(table, list) else [table]
+        """Every field by itself."""
+        if name not in _TABLES:
+            raise self.mistake(name, 0, None, f"no table {name!r}; there are {', '.join(_TABLES)}")
+        many = name == "fault"
+        tables = table if isinstance(table, list) else [table]
+        if isinstance(table, list) is not many or not all(isinstance(each, dict) for each in tables):
+            due = f"[[{name}]]" if many else f"[{name}]"
+            raise self.mistake(name, 0, None, f"a table is due that is written {due}")
         for index, each in enumerate(tables):
-            if not isinstance(each, dict):
-                raise self.mistake(name, index, None, f"{name!r} is a table: [{name}]")
             for key, value in each.items():
                 allowed = _TABLES[name].get(key)
                 if allowed is None:
@@ -114,22 +146,24 @@ class _File:
                     raise self.mistake(name, index, key, f"{key} = {value!r}: {allowed.what} is due")
 
     def mistake(self, table: str, index: int, key: str | None, text: str) -> PlanError:
-        """The error, with the line on which the field (or else its table) stands."""
-        seen, at = -1, 1
+        """The error, with the line on which the field stands, or else its table."""
+        seen, at, inside = -1, 0, False
         for number, line in enumerate(self._lines, 1):
             head = re.match(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?", line)
             if head:
                 seen += head[1] == table
                 inside = head[1] == table and seen == index
                 at = number if inside else at
-            elif key is not None and seen == index and re.match(rf"\s*{re.escape(key)}\s*=", line):
+            elif key is not None and inside and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
                 at = number
                 break
-        return PlanError(f"{self.path}, line {at}, [{table}]: {text}")
+            elif not at and seen < 0 and re.match(rf"\s*{re.escape(table)}\s*[.=]", line):
+                at = number  # written as `table.key =` or `table = {...}`
+        return PlanError(f"{self.path}, line {at or 1}, [{table}]: {text}")
 
 
 def _plan(file: _File, raw: dict[str, Any], seed: int) -> Plan:
-    cluster, work = raw.get("cluster", {}), raw.get("workload", {})
+    cluster, work, tuning = raw.get("cluster", {}), raw.get("workload", {}), raw.get("tuning", {})
     nodes = cluster.get("nodes", 5)
     regions, matrix = 1, None
     if "rtt" in cluster:
@@ -142,41 +176,84 @@ def _plan(file: _File, raw: dict[str, Any], seed: int) -> Plan:
     mix = {kind: work[kind] for kind in _MIX if kind in work} or dict(workload.MIX)
     if not sum(mix.values()):
         raise file.mistake("workload", 0, None, "no operation has a weight above 0")
-    seconds = work.get("seconds", 30)
+    seconds, rate = work.get("seconds", 30), work.get("rate", 20)
+    if rate * seconds > _MOST_OPERATIONS:
+        text = f"rate x seconds is {rate * seconds} operations; at most {_MOST_OPERATIONS} are allowed"
+        raise file.mistake("workload", 0, "rate", text)
     ttl = work.get("ttl_ms", 8_000)
     plan = make(
         file.path.stem,
         seed,
         nodes=nodes,
         calm_ms=1_000 * seconds,
-        faults=[_fault(file, i, table, nodes) for i, table in enumerate(raw.get("fault", []))],
-        count=work.get("rate", 20) * seconds,
+        faults=[_fault(file, i, table, nodes, 1_000 * seconds) for i, table in enumerate(raw.get("fault", []))],
+        count=rate * seconds,
         keys=work.get("keys", 50),
         skew=work.get("skew", 0.8),
         mix=mix,
         ttl_ms=(max(1, ttl // 16), ttl),
         machines=dict.fromkeys(range(nodes), limits),
         regions=regions,
-    ).but(tuning=raw.get("tuning", {}))
-    plan.tuned()
-    return plan.but(matrix_ms=matrix) if matrix is not None else plan
+    ).but(tuning=tuning)
+    try:
+        tuned = plan.tuned()
+    except PlanError as error:
+        named = [name for name in re.findall(r"\w+", str(error)) if name in tuning]
+        raise file.mistake("tuning", 0, named[0] if named else None, str(error)) from None
+    if matrix is None:
+        return plan
+    longest = max(map(max, matrix))
+    if longest >= tuned.dial_timeout_ms:
+        text = f"a round trip of {longest:g} ms; it must be below dial_timeout_ms = {tuned.dial_timeout_ms} of [tuning]"
+        raise file.mistake("cluster", 0, "rtt", text)
+    return plan.but(matrix_ms=matrix)
 
 
-def _fault(file: _File, index: int, table: dict[str, Any], count: int) -> Fault:
-    for name in ("kind", "at"):
+def _fault(file: _File, index: int, table: dict[str, Any], count: int, end_ms: int) -> Fault:
+    """Fields that go together: who, how long and how much, as its kind has it."""
+
+    def mistake(field: str | None, text: str) -> PlanError:
+        return file.mistake("fault", index, field, text)
+
+    def needs(name: str, what: str = "") -> None:
         if name not in table:
-            raise file.mistake("fault", index, None, f"{name!r} is missing: {_TABLES['fault'][name].what}")
+            raise mistake(None, f"{name!r} is missing: {what or _TABLES['fault'][name].what}")
+
+    needs("kind")
+    needs("at")
     kind = table["kind"]
-    where = "between" if kind in _BY_PAIR else "nodes"
-    if where not in table:
-        raise file.mistake("fault", index, None, f"{where!r} is missing: {_TABLES['fault'][where].what}")
-    sides = table.get("between", [[], []])
-    for number in (*table.get("nodes", []), *sides[0], *sides[1]):
-        if not 0 <= number < count:
-            raise file.mistake("fault", index, where, f"no node {number}; there are 0..{count - 1}")
+    meaning = f"{kind!r}: {KINDS[kind]}"
+    where, other = ("between", "nodes") if kind in _BY_PAIR else ("nodes", "between")
+    unfit = [other] + ["for"] * (kind in _AT_ONCE) + ["amount"] * (kind not in _AMOUNTS)
+    for name in unfit:
+        if name in table:
+            raise mistake(name, f"{kind!r} has no {name!r}; {meaning}")
+    needs(where)
+    pairs = _pairs(table, count, lambda text: mistake(where, text))
+    if kind not in _AT_ONCE:
+        needs("for")
+    if kind in _AMOUNTS:
+        allowed = _AMOUNTS[kind]
+        needs("amount", f"{allowed.what}; {meaning}")
+        if not allowed.check(table["amount"]):
+            raise mistake("amount", f"amount = {table['amount']}: {allowed.what} is due; {meaning}")
     start = _ms(table["at"])
-    end = start + _ms(table["for"]) if "for" in table else start
-    return Fault(kind, start, end, tuple(table.get("nodes", [])), between(*sides), table.get("amount", 0))
+    end = start + _ms(table.get("for", "0s"))
+    if end > end_ms:
+        text = f"the fault ends at {end} ms, after the {end_ms} ms of seconds in [workload]"
+        raise mistake("for" if "for" in table else "at", text)
+    return Fault(kind, start, end, tuple(table.get("nodes", [])), pairs, table.get("amount", 0))
+
+
+def _pairs(table: dict[str, Any], count: int, mistake: Callable[[str], PlanError]) -> tuple[tuple[int, int], ...]:
+    left, right = table.get("between", [[], []])
+    for number in (*table.get("nodes", []), *left, *right):
+        if not 0 <= number < count:
+            raise mistake(f"no node {number}; there are 0..{count - 1}")
+    both = sorted(set(left) & set(right))
+    if both:
+        raise mistake(f"node {both[0]} is on both sides")
+    return between(left, right)
 
 
 def _ms(text: str) -> int:

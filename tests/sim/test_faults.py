@@ -212,10 +212,14 @@ def test_a_matrix_of_pings(tmp_path):
     path.write_text("from,eu,us\neu,1,85\nus,85,1\n")
     assert read_matrix(path) == (["eu", "us"], [[1.0, 85.0], [85.0, 1.0]])
     for text, complaint in (
-        ("from,eu,us\neu,1\n", "line 2: 2 fields, 3 are due"),
-        ("from,eu\neu,fast\n", "line 2: round trips are numbers"),
+        ("from,eu,us\neu,1\nus,85,1\n", "line 2: 2 fields; 3 are due"),
+        ("from,eu\neu,fast\n", "line 2: .*: round trips are numbers"),
+        ("from,eu\n\neu,-1\n", "line 3: .*: round trips are 0 ms or more"),
+        ("from,eu\neu,nan\n", "line 2: .*: round trips are 0 ms or more, and finite"),
+        ("from,eu,us\nus,1,2\neu,2,1\n", "line 2: the row of 'us'; that of 'eu' is due"),
         ("from,eu,us\neu,1,2\n", "1 rows for 2 regions"),
-        ("", "empty"),
+        ("from\n", "line 1: a word and then the name of each region"),
+        ("", "line 1: a word and then the name of each region"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=complaint):
