@@ -1,0 +1,107 @@
+"""Three hundred fixed seeds of the kitchen sink: no violation, nothing left out, and the same in every process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from sim.__main__ import main
+from sim.coverage import table
+from sim.sweep import Outcome, sweep
+
+SEEDS = 300
+TWICE = 50  # of them are run once more, in a process with another hash seed
+
+
+def two_processes() -> Executor:
+    """What `--executor tests.sim.test_sweep:two_processes` names."""
+    return ProcessPoolExecutor(2, get_context("spawn"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> subprocess.Popen[str]:
+    """Another process, which prints traces while the sweep runs."""
+    program = (
+        "from sim.scenarios import find\nfrom sim.world import run\n"
+        f"for seed in range({TWICE}): print(run(find('kitchen-sink').draw(seed, None)).trace)"
+    )
+    other = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONHASHSEED": other},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def outcomes(elsewhere) -> list[Outcome]:
+    with two_processes() as executor:
+        return sorted(sweep("kitchen-sink", range(SEEDS), executor=executor), key=lambda outcome: outcome.seed)
+
+
+def test_no_violation(outcomes):
+    assert [o.seed for o in outcomes] == list(range(SEEDS))
+    assert [f"python -m sim run kitchen-sink --seed {o.seed}: {o.violation}" for o in outcomes if o.violation] == []
+
+
+def test_the_same_traces_with_another_hash_seed(outcomes, elsewhere):
+    assert elsewhere.communicate()[0].split() == [outcome.trace for outcome in outcomes[:TWICE]]
+
+
+def test_most_runs_count_and_everything_happens_in_them(outcomes):
+    counted = [outcome.coverage for outcome in outcomes if outcome.counted]
+    assert len(counted) >= SEEDS / 2
+    # A step for good and a local clear have scenarios of their own.
+    never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
+    assert never == {"fault jump", "op clear_local"}
+
+
+def test_any_executor_gives_the_same(capsys):
+    def sweeping(*more: str) -> list[str]:
+        assert main(["sweep", "calm-sea", "--seeds", "3", "--nodes", "2", *more]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if "a second" not in line]
+
+    assert (
+        sweeping()
+        == sweeping("--executor", "concurrent.futures:ThreadPoolExecutor")
+        == sweeping("--executor", "tests.sim.test_sweep:two_processes")
+    )
+
+
+@pytest.mark.parametrize(
+    ("named", "complaint"),
+    [
+        ("nowhere:client", "No module named 'nowhere'"),
+        ("concurrent.futures:Pool", "no attribute 'Pool'"),
+        ("concurrent.futures", "MODULE:CALLABLE is due"),
+        ("builtins:dict", "gave {}; a concurrent.futures.Executor is due"),
+        ("builtins:open", "MODULE:CALLABLE is due"),
+    ],
+)
+def test_what_is_no_executor(named, complaint, capsys):
+    assert main(["sweep", "calm-sea", "--executor", named]) == 64
+    assert complaint in capsys.readouterr().err
+
+
+def test_who_has_heard_enough_is_not_waited_for():
+    handed_out = []
+
+    class Noting(ThreadPoolExecutor):
+        def submit(self, *work):
+            handed_out.append(super().submit(*work))
+            return handed_out[-1]
+
+    with Noting(1) as executor:
+        outcomes = sweep("calm-sea", range(10_000), nodes=2, executor=executor)
+        next(outcomes)
+        outcomes.close()
+    assert len(handed_out) < 100
+    assert sum(future.cancelled() for future in handed_out) >= 60
