@@ -10,6 +10,7 @@ follows from them is worked out again here.
 from __future__ import annotations
 
 from bisect import insort
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 __all__ = ["Oracle", "Write"]
@@ -91,11 +92,16 @@ class Oracle:
             write.leases.append((stamp, toucher, expires_ms))
         self.last[toucher] = stamp
 
-    def take_back(self, origin: int, above: int, mark: Version) -> None:
-        """The writes of an origin above a stamp were never made; a clear among them became `mark`."""
+    def take_back(self, origin: int, above: int, mark: Version, believed: Callable[[Version], bool]) -> None:
+        """The writes of an origin above a stamp were never made, but for those that somebody has believed.
+
+        A clear among them became `mark`.
+        """
         for lists in (self.writes, self.removals):
             for key, writes in lists.items():
-                lists[key] = [w for w in writes if w.version[1] != origin or w.version[0] <= above]
+                lists[key] = [
+                    w for w in writes if w.version[1] != origin or w.version[0] <= above or believed(w.version)
+                ]
         self.clears = [
             (v if v[1] != origin or v[0] <= above else mark, node, process) for v, node, process in self.clears
         ]

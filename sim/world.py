@@ -165,7 +165,12 @@ class World:
         replica = node.replica
         assert replica is not None
         self._count("began anew")
-        self.oracle.take_back(event.former, event.above, replica.map.context.clear_mark)
+        others = [n.replica for n in self.nodes if n.replica is not None and n is not node]
+
+        def believed(version: tuple[int, int]) -> bool:
+            return any(other.map.context.covers(*version) for other in others)
+
+        self.oracle.take_back(event.former, event.above, replica.map.context.clear_mark, believed)
         for moved in event.moved:
             self.oracle.stamp_again(moved.before, moved.entry[:2], moved.entry[2:5])
 

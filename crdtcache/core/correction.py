@@ -47,8 +47,8 @@ class Line(NamedTuple):
     since_ns: int
 
     def error_at(self, now_ns: int) -> int:
-        """The error grows by a hundredth of the age: machines drift apart, and a fresh look should win in the end."""
-        return self.error_ms + (now_ns - self.since_ns) // (100 * _MS)
+        """The error grows by a thousandth of the age: machines drift apart, and a fresh look should win in the end."""
+        return self.error_ms + (now_ns - self.since_ns) // (1_000 * _MS)
 
     def followed_by(self, later: Line) -> Line:
         """The better of two looks; the later one also where they contradict each other: the clock has moved."""

@@ -142,15 +142,22 @@ class Replica:
         return self.correction.now(reading)
 
     def _compare_clocks(self, reading: Reading) -> Reading:
-        """Judge the own clock by those of the members in use; the reading at the time that comes of it."""
+        """Judge the own clock by all that are known; the reading at the time that comes of it.
+
+        Also by those that are away, as long as it is known well enough where they stand: in a partition the only
+        peer that is left must not talk a replica into a time that many had contradicted.
+        """
+        now = reading.mono_ns
         lost = not plausible(reading.wall_ms - self.correction.ms)
         peers = [
             (lost or (member.row.generation, member.row.origin) < (self.generation, self.origin), member.line)
-            for member in self.members.in_use(reading.mono_ns)
+            for member in self.members.known.values()
             if member.line is not None
+            and member.line.error_at(now) < self.tuning.reject_ms
+            and not self.members.succeeded(member)
         ]
         self.correction.holds = bool(peers)
-        moved = self.correction.judge(peers, reading.mono_ns)
+        moved = self.correction.judge(peers, now)
         if moved:
             reading = Reading(reading.wall_ms + moved, reading.mono_ns)
         self._take_back(reading, -moved)

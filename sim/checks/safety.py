@@ -223,6 +223,8 @@ class Expiry(Check):
         """Which touches everybody knows, and no frame that does not know of them can still arrive."""
         now = self.world.now
         held = [node.replica.store.entries for node in self.world.nodes if node.replica is not None]
+        if not held:
+            return  # all have left
         for key, writes in self.world.oracle.writes.items():
             write = writes[-1]
             if len(write.leases) < 2:

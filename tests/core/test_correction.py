@@ -8,7 +8,7 @@ import pytest
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.correction import Correction, Line
-from tests.core.world import FAST, WALL_MS, World
+from tests.core.world import FAST, WALL_MS, Stubborn, World
 
 MINUTES_MS = 600_000
 BAD = [MINUTES_MS, -MINUTES_MS]
@@ -152,7 +152,7 @@ def test_a_message_that_was_late_is_no_slow_clock() -> None:
 def test_the_better_look_stays_until_it_is_too_old_or_the_clock_has_moved() -> None:
     good = Line(100, 100, 2, 0)
     assert good.followed_by(Line(60, 60, 50, 1_000_000)) is good
-    later = Line(60, 60, 50, 6_000_000_000)
+    later = Line(60, 60, 50, 60_000_000_000)
     assert good.followed_by(later) is later
     moved = Line(400, 400, 50, 1_000_000)
     assert good.followed_by(moved) is moved
@@ -175,6 +175,18 @@ def test_the_median_of_all_clocks_and_of_two_the_older_ones(others: list[tuple[b
     clock = Correction(1_000, Reading(10_000, 0))
     assert clock.judge([(older, Line(10_000 + off, 10_000 + off, 1, 0)) for older, off in others], 0) == moved
     assert clock.ms == moved
+
+
+def test_the_only_peer_that_is_left_talks_nobody_into_what_others_have_contradicted() -> None:
+    world = met("abcd", origins={"a": 1})  # a counts as the oldest
+    for name in "cd":
+        world.cut_off(name)
+    world.kind = Stubborn
+    world.add("a", offset_ms=-MINUTES_MS)
+    world.link("a", "b")
+    world.run(2_000)
+    assert error_ms(world, "b") == 0
+    assert world["b"].correction.reason == ""
 
 
 def test_a_clock_without_a_battery_follows_whoever_is_there() -> None:
