@@ -83,7 +83,7 @@ class NoResurrection(Check):
 class Accounted(Check):
     """I6: what a context covers is held, or beaten by something held, or dominated by a removal.
 
-    The removal is covered here, or somebody who knew of it has answered GONE.
+    The removal is covered here, or who knew of it answered GONE, or agreed in a session: the dead are no difference.
     """
 
     name = "I6"
@@ -108,7 +108,7 @@ class Accounted(Check):
                 if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.may_lapse):
                     continue
                 removed = any(w.version > covered.version and (w.removal or w.may_lapse) for w in writes)
-                if removed and replica.stats()["gone"]:
+                if removed and (replica.stats()["gone"] or replica.stats()["sessions"]):
                     continue
                 raise self.fail(
                     f"covers {text_of(covered.version)} but holds "
@@ -223,11 +223,9 @@ class Expiry(Check):
         """Which touches everybody knows, and no frame that does not know of them can still arrive."""
         now = self.world.now
         held = [node.replica.store.entries for node in self.world.nodes if node.replica is not None]
-        if not held:
-            return  # all have left
         for key, writes in self.world.oracle.writes.items():
             write = writes[-1]
-            if len(write.leases) < 2:
+            if len(write.leases) < 2 or not held:
                 continue
             entries = [entries.get(key) for entries in held]
             if any(e is None or e[:2] != write.version or e[STATE] == DEAD for e in entries):
