@@ -98,10 +98,12 @@ class Oracle:
         A clear among them became `mark`.
         """
         for lists in (self.writes, self.removals):
-            for key, writes in lists.items():
-                lists[key] = [
-                    w for w in writes if w.version[1] != origin or w.version[0] <= above or believed(w.version)
-                ]
+            for key, writes in list(lists.items()):
+                kept = [w for w in writes if w.version[1] != origin or w.version[0] <= above or believed(w.version)]
+                if kept:
+                    lists[key] = kept
+                else:
+                    del lists[key]
         self.clears = [
             (v if v[1] != origin or v[0] <= above else mark, node, process) for v, node, process in self.clears
         ]
