@@ -21,9 +21,13 @@ if TYPE_CHECKING:
         WouldBlock,
     )
     from crdtcache.events import Event, Subscription
+    from crdtcache.namespaces import Namespace
     from crdtcache.node import Node
+    from crdtcache.portrait import Region
+    from crdtcache.repairing import RepairReport
     from crdtcache.tuning import Tuning
     from crdtcache.values import Unknown, register
+    from crdtcache.watching import Watch
 
 __version__ = "0.1.0"
 
@@ -36,13 +40,17 @@ __all__ = [
     "Event",
     "JoinRefused",
     "KeyTypeError",
+    "Namespace",
     "Node",
     "Peer",
+    "Region",
+    "RepairReport",
     "Subscription",
     "Tuning",
     "Unknown",
     "ValueTooLarge",
     "Version",
+    "Watch",
     "WouldBlock",
     "__version__",
     "register",
@@ -57,13 +65,17 @@ _ROOMS = {
     "Event": "crdtcache.events",
     "JoinRefused": "crdtcache.errors",
     "KeyTypeError": "crdtcache.errors",
+    "Namespace": "crdtcache.namespaces",
     "Node": "crdtcache.node",
     "Peer": "crdtcache.core.replica",
+    "Region": "crdtcache.portrait",
+    "RepairReport": "crdtcache.repairing",
     "Subscription": "crdtcache.events",
     "Tuning": "crdtcache.tuning",
     "Unknown": "crdtcache.values",
     "ValueTooLarge": "crdtcache.errors",
     "Version": "crdtcache.core.entry",
+    "Watch": "crdtcache.watching",
     "WouldBlock": "crdtcache.errors",
     "register": "crdtcache.values",
 }

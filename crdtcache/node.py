@@ -39,6 +39,7 @@ from crdtcache.loops import event_loop, refuse_loop
 from crdtcache.mapping import LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
+from crdtcache.repairing import Repairing, RepairReport
 from crdtcache.runtime.clocks import CorrectedClock, SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
 from crdtcache.tuning import Tuning
@@ -292,15 +293,10 @@ class Node(LocalMap[K, V]):
         """As `wait_ready`, in trio or asyncio."""
         end = _deadline(timeout)
         self._use()
-        sleep: Callable[[float], Coroutine[Any, Any, None]]
-        if event_loop() == "trio":
-            from trio import sleep
-        else:
-            from asyncio import sleep
         while not self._is_ready(min_peers, coverage):
             if time.monotonic() >= end:
                 return self._not_ready()
-            await sleep(_POLL_S)
+            await _asleep(_POLL_S)
         return True
 
     def _is_ready(self, min_peers: int | None, coverage: float) -> bool:
@@ -522,6 +518,32 @@ class Node(LocalMap[K, V]):
         """The regions that are known, the own one first: peers, how many of them are connected, the greatest lag."""
         return regions_of(self._settings.region, self.peers)
 
+    def repair(self, peer: str | None = None, timeout: Seconds = 30.0) -> RepairReport:
+        """Compare with `peer` (its name; None: with every one that is connected) and exchange what differs.
+
+        Nodes do so by themselves; this is for who has doubts. It returns what came of it within `timeout`, and raises
+        nothing for the network. Raises ValueError for a name that is not connected, and `WouldBlock` inside an event
+        loop: `await node.arepair()`.
+        """
+        refuse_loop("repair()", "await node.arepair()")
+        end = _deadline(timeout)
+        repairing = self._repairing(peer)
+        while not repairing.step() and time.monotonic() < end:
+            time.sleep(_POLL_S)
+        return repairing.report()
+
+    async def arepair(self, peer: str | None = None, timeout: Seconds = 30.0) -> RepairReport:  # noqa: ASYNC109
+        """As `repair`, in trio or asyncio."""
+        end = _deadline(timeout)
+        repairing = self._repairing(peer)
+        while not repairing.step() and time.monotonic() < end:
+            await _asleep(_POLL_S)
+        return repairing.report()
+
+    def _repairing(self, peer: str | None) -> Repairing:
+        self._refuse_interrupt("repair()")
+        return Repairing(self._replica, self._lock, self._clock, lambda: self._driver, peer)
+
     def digest(self) -> int:
         """64 bits over everything visible: nodes with equal digests hold equal maps."""
         self._refuse_interrupt("digest()")
@@ -595,6 +617,17 @@ class _Decorator(Protocol):
     @overload
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
+async def _asleep(seconds: float) -> None:
+    if event_loop() == "trio":
+        from trio import sleep
+
+        await sleep(seconds)
+    else:
+        from asyncio import sleep as asyncio_sleep
+
+        await asyncio_sleep(seconds)
 
 
 def _seconds(time: Seconds, argument: str) -> float:

@@ -578,6 +578,48 @@ def test_refreshing_ahead_by_an_event():
         assert set(runs) == {7}
 
 
+def lose(node: Node, key: str) -> None:
+    """As a bug would: the entry is gone, and the context says that it was accounted for."""
+    with node._lock:
+        replica = node._replica
+        replica.settle()
+        replica.map.replace(key, None, replica.store.entries[key], node._clock.reading(), remote=True)
+
+
+def test_repair_brings_back_what_only_a_comparison_can_find():
+    with ExitStack() as stack:
+        first = stack.enter_context(make(name="one"))
+        others = [stack.enter_context(make([address(first)], name=name)) for name in ("two", "three")]
+        assert all(node.wait_ready(min_peers=2) for node in [first, *others])
+        first.update({f"k{i}": i for i in range(2_000)})
+        until(lambda: equal([first, *others]))
+        lose(others[0], "k7")
+        assert first.digest() != others[0].digest()
+        report = first.repair("two", timeout=10)
+        assert (report.ok, report.peers) == (True, 1)
+        until(lambda: equal([first, *others]))
+        report = first.repair()
+        assert (report.ok, report.peers, report.elapsed < 10) == (True, 2, True)
+        with pytest.raises(ValueError, match="four"):
+            first.repair("four")
+        assert first.repair(timeout=0).ok is False
+    assert first.repair() == (True, 0, 0, 0, pytest.approx(0, abs=1))
+
+
+@loops()
+def test_repair_in_an_event_loop(run):
+    async def main():
+        async with make() as one, make([address(one)]) as two:
+            assert await two.aready()
+            two["a"] = 1
+            await auntil(lambda: "a" in one, trio.sleep if run is trio.run else asyncio.sleep)
+            with pytest.raises(WouldBlock, match="arepair"):
+                one.repair()
+            return (await one.arepair(timeout=10)).ok
+
+    assert run(main) is True
+
+
 def test_a_cached_function_is_shared_and_invalidated_everywhere():
     runs = []
     with make() as one, make([address(one)]) as two:

@@ -753,6 +753,20 @@ class Replica:
             for link in self._links.values()
         )
 
+    def in_session(self, origin: int) -> bool | None:
+        """Whether a session with this member is under way; None where it is not connected."""
+        member = self.members.known.get(origin)
+        link = self._links.get(member.link) if member is not None and member.link is not None else None
+        return None if link is None else link.session is not None
+
+    def ask_session(self, origin: int, reading: Reading) -> bool:
+        """Compare with a connected member now, whatever the digests say; False where it must wait a little."""
+        self.settle()
+        link = self._links[self.members.known[origin].link or 0]
+        self._sessions.open(link, reading, differs=True)
+        self._ready[link.number] = None
+        return link.session is not None
+
     def trace(self, key: Key) -> tuple[Entry | None, Version, int]:
         """The entry of `key`, the dead included; the version of the last clear; how many peers have seen the entry."""
         self.settle()
