@@ -130,6 +130,7 @@ class Replica:
         #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self.correction = Correction(self.tuning.max_drift_ms, reading)
+        self._compare_ns = 0  # no comparison of clocks before this
         self._outbox = Outbox(self.map, self.members, self.correction, self._counts)
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
@@ -404,8 +405,10 @@ class Replica:
                 self._handle(source, message, reading)
         if source.waits and source.number in self._links:
             self._ready[source.number] = None
-        if any(message.__class__ is Context for message in messages):
+        # All clocks are looked at each time: with many members, not for each of their signs of life.
+        if reading.mono_ns >= self._compare_ns and any(message.__class__ is Context for message in messages):
             reading = self._compare_clocks(reading)
+            self._compare_ns = reading.mono_ns + 5 * len(self._links) * _MS
         if self.store.over():
             self._make_room(reading)
 
