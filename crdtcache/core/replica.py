@@ -625,7 +625,7 @@ class Replica:
                 link.control.append(encode(pull))
                 self._counts["pulls"] += 1
         self._sessions.compare(reading)
-        self._ready.update((link.number, None) for link in self._links.values() if link.waits)
+        self._ready.update((link.number, None) for link in self._links.values() if link.control)
         self._events.extend(Dial(address) for address in self.members.calls(now))
 
     def _watch_links(self, reading: Reading) -> None:
