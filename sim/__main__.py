@@ -32,7 +32,7 @@ FAILURES = Path("sim-failures")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         code: int = options.command(options)
     except PlanError as error:
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
     parser = argparse.ArgumentParser(prog="python -m sim", description="Runs the real core in a simulated world.")
     commands = parser.add_subparsers(required=True, metavar="command")
 

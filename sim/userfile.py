@@ -69,6 +69,7 @@ _AMOUNTS = {
     "step": _either(_whole(1, 400 * _DAY_MS)),
     "jump": _either(_whole(1, 400 * _DAY_MS)),
     "rogue": _either(_whole(1, 400 * _DAY_MS)),
+    "wrong": _either(_whole(1, 400 * _DAY_MS)),
     "drift": _either(_whole(1, 10**6)),
 }
 """What `amount` may be, of the kinds that have one; `KINDS` says what it means."""

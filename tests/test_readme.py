@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,9 @@ import pytest
 
 from crdtcache import Node
 from crdtcache.configuring import from_env
+from sim.__main__ import main
+from sim.__main__ import parser as commandline
+from sim.faults import KINDS, SHAPES
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -72,3 +76,35 @@ def test_the_variables_and_the_url_that_it_names():
     assert named
     Node(**from_env("X_", {f"X_{name}": "5s" for name in named}))
     assert Node.from_url(re.findall(r'from_url\("(.*?)"\)', README)[0]).status()["region"] == "eu"
+
+
+def test_the_simulators_example_is_the_file_that_runs():
+    examples = Path(__file__).parent.parent / "sim" / "examples"
+    section = README.split("\n## The simulator\n")[1].split("\n## ")[0]
+    assert re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL) == [
+        (examples / "three-regions.toml").read_text()
+    ]
+    assert f"```\n{(examples / 'three-regions.csv').read_text()}```" in section
+
+
+def test_the_simulators_commands_exist_and_its_words_are_all_there():
+    section = README.split("\n## The simulator\n")[1].split("\n## ")[0]
+    commands = re.findall(r"^\.venv/bin/python -m sim (.*?) *(?:#|$)", section, re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        assert commandline().parse_args(command.split()).command
+    assert [kind for kind in KINDS if f"`{kind}`" not in section] == []
+    assert [shape for shape in SHAPES if shape not in section] == []
+
+
+def test_the_executor_of_a_cluster(monkeypatch):
+    """With a stand-in for Dask, which is no dependency of the tests: what the snippet makes is what `sweep` takes."""
+    host, distributed = ModuleType("dask"), ModuleType("dask.distributed")
+    distributed.Client = lambda address: type("", (), {"get_executor": staticmethod(lambda: ThreadPoolExecutor(1))})
+    monkeypatch.setitem(sys.modules, "dask", host)
+    monkeypatch.setitem(sys.modules, "dask.distributed", distributed)
+    cluster = ModuleType("cluster")
+    [snippet] = snippets("## The simulator")
+    exec(snippet, cluster.__dict__)
+    monkeypatch.setitem(sys.modules, "cluster", cluster)
+    assert main(["sweep", "calm-sea", "--seeds", "1", "--nodes", "2", "--executor", "cluster:executor"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,15 @@ from crdtcache.core.clock import Clock
 from crdtcache.core.entry import dead_entry, live_entry
 from crdtcache.core.outcome import Change
 from sim.checks.base import Check, Violation
-from sim.checks.ending import Bounded, Converges, Digests, NothingLost, Quiet
+from sim.checks.ending import ENDING, Bounded, Converges, Digests, NothingLost, Quiet
 from sim.checks.safety import (
+    SAFETY,
     Accounted,
     Expiry,
     FrameAge,
     Monotonic,
     NoResurrection,
+    NoThinAir,
     Stalled,
     Stamps,
     StaysForgotten,
@@ -85,6 +88,14 @@ def test_resurrection(world):
     seen = world.oracle.removals["gone"][0].seen
     forge(world, 0, "gone", live_entry(*seen, 0, "old"))
     expect("I3", check(world, NoResurrection).sample)
+
+
+def test_what_nobody_wrote(world):
+    held = world.nodes[0].replica.store.entries["k"]
+    forge(world, 0, "k", (*held[:6], "w"))
+    expect("I4", check(world, NoThinAir).sample)
+    forge(world, 0, "k", live_entry(1, 2, 0, "v"))
+    expect("I4", check(world, NoThinAir).sample)
 
 
 def test_accounted(world):
@@ -191,6 +202,11 @@ def test_not_converged(world):
     forge(world, 1, "k", dead_entry(1, 2))
     assert world.unsettled() == "maps differ"
     assert "shows nothing" in str(Converges(world).failure())
+
+
+def test_every_check_is_made_to_fail_here():
+    text = Path(__file__).read_text()
+    assert [kind.__name__ for kind in (*SAFETY, *ENDING) if f", {kind.__name__})" not in text] == []
 
 
 def test_an_exception_of_the_core_is_a_violation(monkeypatch):

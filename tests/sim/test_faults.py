@@ -177,6 +177,24 @@ def test_clocks_that_step_and_lie():
     assert world.nodes[1].process == process + 1
 
 
+def test_a_jump_is_for_good_and_a_drift_until_its_end():
+    jump = Fault("jump", 2_000, 2_000, nodes=(0,), amount=-700)
+    world = world_of(jump, Fault("drift", 2_000, 4_000, nodes=(1,), amount=50_000))
+    run_to(world, 3_000)
+    assert [n.clock.error_ms(world.now) for n in world.nodes] == [-700, 50]
+    run_to(world, 5_000)
+    assert [n.clock.error_ms(world.now) for n in world.nodes] == [-700, 0]
+
+
+def test_a_wrong_clock_is_set_right_and_its_process_goes_on():
+    world = world_of(Fault("wrong", 2_000, 4_000, nodes=(1,), amount=600_000))
+    run_to(world, 3_000)
+    assert world.nodes[1].clock.error_ms(world.now) == 600_000
+    run_to(world, 5_000)
+    assert world.nodes[1].clock.error_ms(world.now) == 0
+    assert world.nodes[1].processes == 1
+
+
 def test_memory_runs_short_for_a_while():
     ops = tuple(put(2_000 + i, 0, "v", f"k{i}") for i in range(20))
     world = world_of(Fault("memory", 1_000, 5_000, nodes=(0,), amount=5), ops=ops)
@@ -187,7 +205,7 @@ def test_memory_runs_short_for_a_while():
 
 def test_every_kind_is_tested_here():
     text = Path(__file__).read_text()
-    assert [kind for kind in KINDS if f'"{kind}"' not in text and kind not in ("cut", "jump", "drift")] == []
+    assert [kind for kind in KINDS if f'"{kind}"' not in text and f"faults.{kind}(" not in text] == []
 
 
 class TestShapes:

@@ -59,9 +59,9 @@ def test_the_same_traces_with_another_hash_seed(outcomes, elsewhere):
 def test_most_runs_count_and_everything_happens_in_them(outcomes):
     counted = [outcome.coverage for outcome in outcomes if outcome.counted]
     assert len(counted) >= SEEDS / 2
-    # A step for good and a local clear have scenarios of their own.
+    # A step for good, a wrong clock and a local clear are in scenarios of their own.
     never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
-    assert never == {"fault jump", "op clear_local"}
+    assert never <= {"fault jump", "fault wrong", "op clear_local"}
 
 
 def test_any_executor_gives_the_same(capsys):

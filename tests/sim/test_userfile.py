@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from sim.__main__ import main
+from sim.faults import KINDS
 from sim.plan import PlanError
-from sim.userfile import read_toml
+from sim.userfile import _AMOUNTS, _BY_PAIR, read_toml
 from sim.world import run
 
 GOOD = """
@@ -179,6 +180,11 @@ def test_one_fault_is_a_list_as_well(write):
 def test_other_ways_to_write_a_table(write, text):
     with pytest.raises(PlanError, match=r"line [13], \[cluster\]: nodes = 0: a whole number of 1\.\.1000 is due"):
         read_toml(write(text))
+
+
+def test_what_each_kind_takes_is_what_its_sentence_says():
+    assert set(_AMOUNTS) == {kind for kind, sentence in KINDS.items() if "`amount`" in sentence}
+    assert set(_BY_PAIR) == {kind for kind, sentence in KINDS.items() if "pairs" in sentence}
 
 
 EXAMPLE = Path(__file__).parents[2] / "sim" / "examples" / "three-regions.toml"
