@@ -27,7 +27,8 @@ B03 | hazelcast 8517                | what comes out of order leaves no hole tha
     core/test_bugs_of_others.py::test_b03_what_comes_out_of_order_leaves_no_hole_that_is_called_equal
     transcripts/a_gap_and_its_pull.txt
 B04 | akka.net 5022                 | two equal idle nodes say almost nothing
-    chaos/test_idle.py::test_two_equal_idle_nodes_hold_no_sessions
+    chaos/test_idle.py::test_two_equal_idle_nodes_say_little
+    transcripts/an_idle_pair.txt
 B05 | hazelcast 10975, ignite 4036  | an expired key misses everywhere within the drift, and no message says so
     core/test_going.py::test_d2_reads_miss_by_the_own_clock_and_the_entry_dies_by_the_slowest
     core/test_going.py::test_d2_nothing_is_sent_for_an_expiry

@@ -20,8 +20,29 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from crdtcache.core.codec import Limits, decode
+from crdtcache.core.digest import ROOT
 from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key
-from crdtcache.core.messages import Context, Gone, Item, Message, Offer, Pull, Row, Slice, TooOld
+from crdtcache.core.messages import (
+    Answered,
+    Busy,
+    Context,
+    End,
+    Equal,
+    Gone,
+    Item,
+    List,
+    Message,
+    Nodes,
+    Offer,
+    Open,
+    Pull,
+    Ready,
+    Row,
+    Slice,
+    TooOld,
+    Turn,
+    Want,
+)
 from crdtcache.core.outcome import Change, Event, LinkBroken
 from crdtcache.core.replica import Replica
 from tests.core.world import FAST, HOUR_MS, WALL_MS, World
@@ -206,10 +227,37 @@ class Stage:
                 return f"TOO_OLD  {self._names[origin]}, whose log begins at {_ms(floor)}"
             case Gone(versions):
                 return "GONE  " + ", ".join(f"{key} {self._version((s, o))}" for key, s, o in versions)
+        return self._in_session(message)
+
+    def _in_session(self, message: Message) -> str:
+        match message:
+            case Open(_, _, _, mark, root, size):
+                return f"OPEN  root {root >> 48:04x}, {size} entries{self._mark(mark)}"
+            case Ready(_, rows, _, mark, size, adopts):
+                named = ", ".join(self._names[origin] for origin in adopts)
+                adopting = f", will adopt {named}" if named else ""
+                return f"READY  {self._rows(rows)}, {size} entries{self._mark(mark)}{adopting}"
+            case Nodes(_, nodes, _, counts):
+                return f"NODES  below {_nodes(nodes)}: {sum(counts)} entries in {sum(map(bool, counts))} branches"
+            case List(_, nodes, entries):
+                return f"LIST  below {_nodes(nodes)}: {'; '.join(self._listed(*item) for item in entries) or 'nothing'}"
+            case Want(_, keys):
+                return f"WANT  {' '.join(map(str, keys))}"
+            case Turn(_, streams, last):
+                offer_all = f", both offer all below {_nodes(streams)}" if streams else ""
+                return f"TURN{offer_all}{', and nothing more to compare' if last else ''}"
             case Offer(_, window, entries):
                 name = f"OFFER {window}" if window else "BETTER"
                 return f"{name}  {'; '.join(self._entry(key, entry) for key, entry in entries) or 'nothing'}"
-        return repr(message)
+            case Answered(_, window, complete):
+                return f"ANSWERED {window}{'' if complete else ', but not settled'}"
+            case End(_, window, limited):
+                return f"END {window}{', and there is more' if limited else ''}"
+            case Equal():
+                return "EQUAL"
+            case Busy(_, retry_ms):
+                return f"BUSY  for {retry_ms} ms"
+        raise AssertionError(f"no words for {message!r}")
 
     def _version(self, version: tuple[int, int]) -> str:
         return f"{self._names[version[1]]}@{_ms(version[0])}"
@@ -229,6 +277,9 @@ class Stage:
         if state == DEAD and value:
             more += f", removed {self._version(value)}"  # type: ignore[arg-type]
         return f"{key} {what} ({self._version((stamp, origin))}{more})"
+
+    def _listed(self, key: Key, entry: Entry) -> str:
+        return self._entry(key, entry) if entry[5] == DEAD else f"{key} ({self._version(entry[:2])})"
 
     def _item(self, item: Item) -> str:
         told = self._entry(item.key, item.entry)
@@ -256,6 +307,10 @@ class _World(World):
         replica = super().add(name, **arguments)  # type: ignore[arg-type]
         self._stage._is(name, replica)
         return replica
+
+
+def _nodes(nodes: Iterable[int]) -> str:
+    return ", ".join("the root" if node == ROOT else f"{node:x}" for node in nodes)
 
 
 def _ms(stamp: int) -> str:
