@@ -125,7 +125,7 @@ class _Worker:
         for start in range(0, count, _STEP):
             keys = [f"{prefix}{number}" for number in range(start, min(start + _STEP, count))]
             for key in keys:
-                self._cache[key] = key
+                self._cache[key] = "x"
             await trio.lowlevel.checkpoint()
             self._cache.delete_many(keys)
             await trio.lowlevel.checkpoint()
