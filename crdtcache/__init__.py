@@ -9,6 +9,7 @@ plain imports here, would make every script of an application pay for its cache.
 TYPE_CHECKING = False  # type checkers know this name; `from typing import` it would cost milliseconds
 if TYPE_CHECKING:
     from crdtcache.arguments import DEFAULT, MISSING
+    from crdtcache.codecs import MsgpackCodec
     from crdtcache.core.entry import Version
     from crdtcache.core.replica import Peer
     from crdtcache.errors import (
@@ -40,6 +41,7 @@ __all__ = [
     "Event",
     "JoinRefused",
     "KeyTypeError",
+    "MsgpackCodec",
     "Namespace",
     "Node",
     "Peer",
@@ -65,6 +67,7 @@ _ROOMS = {
     "Event": "crdtcache.events",
     "JoinRefused": "crdtcache.errors",
     "KeyTypeError": "crdtcache.errors",
+    "MsgpackCodec": "crdtcache.codecs",
     "Namespace": "crdtcache.namespaces",
     "Node": "crdtcache.node",
     "Peer": "crdtcache.core.replica",

@@ -58,7 +58,7 @@ class Event:
     A packed value is decoded at each look, so handlers share nothing.
     """
 
-    __slots__ = ("_old", "_value", "key", "kind", "peer", "reason", "region", "remote", "version")
+    __slots__ = ("_decode", "_old", "_value", "key", "kind", "peer", "reason", "region", "remote", "version")
 
     def __init__(
         self,
@@ -71,7 +71,9 @@ class Event:
         version: Version | None = None,
         peer: Hello | None = None,
         reason: str = "",
+        decode: Callable[[Packed], object] = decode,
     ) -> None:
+        self._decode = decode
         self.kind = kind
         self.key = key
         self.remote = remote
@@ -85,12 +87,12 @@ class Event:
     @property
     def value(self) -> object:
         """The value that is visible from now on. Raises `EncodeError` where this node cannot read it."""
-        return decode(self._value) if isinstance(self._value, Packed) else self._value
+        return self._decode(self._value) if isinstance(self._value, Packed) else self._value
 
     @property
     def old(self) -> object:
         """The value that is gone. Raises `EncodeError` where this node cannot read it."""
-        return decode(self._old) if isinstance(self._old, Packed) else self._old
+        return self._decode(self._old) if isinstance(self._old, Packed) else self._old
 
     def __repr__(self) -> str:
         subject = repr(self.key) if self.peer is None else f"{self.peer} ({self.region})"
@@ -104,15 +106,15 @@ def _stored(entry: Entry | None) -> object:
     return entry[VALUE] if entry is not None and entry[STATE] == LIVE else MISSING
 
 
-def _event_of(outcome: Change | PeerUp | PeerDown) -> Event:
+def _event_of(outcome: Change | PeerUp | PeerDown, decode: Callable[[Packed], object]) -> Event:
     if isinstance(outcome, Change):
         kind, key, entry, previous, remote = outcome
         version = version_of(entry)
         if kind in ("set", "overwritten"):
-            return Event(kind, key, _stored(entry), _stored(previous), remote=remote, version=version)
+            return Event(kind, key, _stored(entry), _stored(previous), remote=remote, version=version, decode=decode)
         # What went: the entry before, or, where it stays as it was and is only hidden, the entry itself.
         gone = previous if previous is not None else entry
-        return Event(kind, key, MISSING, _stored(gone), remote=remote, version=version)
+        return Event(kind, key, MISSING, _stored(gone), remote=remote, version=version, decode=decode)
     if isinstance(outcome, PeerUp):
         return Event("peer_up", peer=outcome.hello)
     return Event("peer_down", peer=outcome.hello, reason=outcome.reason)
@@ -175,11 +177,14 @@ class Subscription:
 class Subscriptions:
     """All subscriptions of one node. `changed(listening)` is called when the first comes or the last goes.
 
-    `live`: the origins of this node, first, and of those it is connected to.
+    `live`: the origins of this node, first, and of those it is connected to. `decode`: how packed values are read.
     """
 
-    def __init__(self, changed: Callable[[bool], None], live: Callable[[], list[int]]) -> None:
+    def __init__(
+        self, changed: Callable[[bool], None], live: Callable[[], list[int]], decode: Callable[[Packed], object]
+    ) -> None:
         self._changed = changed
+        self._decode = decode
         self._live = live
         self._lock = threading.Lock()  # of the list of subscribers only; never held while a handler runs
         self._by_kind: dict[str, tuple[Subscription, ...]] = {}
@@ -248,7 +253,7 @@ class Subscriptions:
             else:
                 continue  # for the driver, or for the log
             if interested:
-                event = _event_of(outcome)
+                event = _event_of(outcome, self._decode)
                 for subscription in interested:
                     if not subscription.once or self._is_ours(outcome, event.kind):
                         subscription.deliver(event, caught)

@@ -19,11 +19,9 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, NamedTuple
 
 from crdtcache.arguments import MISSING, Default, Seconds
-from crdtcache.core.entry import Packed
 from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.flights import Flight, Flights
 from crdtcache.mapping import LocalMap
-from crdtcache.values import decode
 
 __all__ = ["Fill", "Rule"]
 
@@ -207,4 +205,4 @@ class Fill:
             if self._cache.set_unless_moved(key, stored, ttl, seen, rule.stale_ms) is None:
                 return  # those who wait look again
         if flight is not None:
-            flight.land(lambda: decode(stored) if isinstance(stored, Packed) else stored)
+            flight.land(lambda: self._cache.decoded(stored))

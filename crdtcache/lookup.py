@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from crdtcache.arguments import MISSING
+from crdtcache.codecs import Codec, decoder, encoder
 from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
 from crdtcache.core.outcome import Dial
 from crdtcache.core.outcome import Event as Outcome
@@ -28,7 +29,6 @@ from crdtcache.errors import EncodeError, ValueTooLarge
 from crdtcache.events import Subscriptions
 from crdtcache.interrupts import Postponed
 from crdtcache.runtime.clocks import TimeSource
-from crdtcache.values import decode
 from crdtcache.views import Items, Values
 from crdtcache.waking import Waiter, Wakeable
 
@@ -53,7 +53,9 @@ class Lookup(Mapping[K, V]):
     __slots__ = (
         "__weakref__",
         "_clock",
+        "_decode",
         "_driver",
+        "_encode",
         "_guarded",
         "_hits",
         "_inline",
@@ -78,7 +80,14 @@ class Lookup(Mapping[K, V]):
     )
 
     def __init__(
-        self, replica: Replica, clock: TimeSource, *, ttl_ms: int, ttl_jitter: float, max_value_bytes: int
+        self,
+        replica: Replica,
+        clock: TimeSource,
+        *,
+        ttl_ms: int,
+        ttl_jitter: float,
+        max_value_bytes: int,
+        codec: Codec | None,
     ) -> None:
         self._replica: Final = replica
         self._clock: Final = clock
@@ -93,6 +102,8 @@ class Lookup(Mapping[K, V]):
         self._guarded: Final[dict[Any, Entry]] = cast("dict[Any, Entry]", replica.store.guarded.young)
         self._write: Final = replica.write
         self._wall_ms: Final = getattr(clock, "wall_ms", None) or (lambda: clock.reading().wall_ms)
+        self._encode: Final = encoder(codec)
+        self._decode: Final = decoder(codec)
         self._ttl_ms = ttl_ms
         self._ttl_jitter = ttl_jitter
         self._noted: dict[str, None] = {}  # what was logged and is not logged again
@@ -103,7 +114,7 @@ class Lookup(Mapping[K, V]):
         self._short_key = min(256, replica.tuning.key_bytes - 3)
         self._hits = self._misses = self._writes = self._unreadable = 0
         self._listening = False
-        self._subscriptions: Final = Subscriptions(self._listen, self._live)
+        self._subscriptions: Final = Subscriptions(self._listen, self._live, self._decode)
 
     @overload
     def get(self, key: K) -> V | None: ...
@@ -182,12 +193,16 @@ class Lookup(Mapping[K, V]):
         if value.__class__ is not Packed:
             return value
         try:
-            return decode(value)
+            return self._decode(value)
         except EncodeError as error:
             if not self._unreadable:
                 log.warning("a value cannot be read here and is treated as missing: %s (logged once)", error)
             self._unreadable += 1
             return MISSING
+
+    def decoded(self, stored: object) -> object:
+        """A copy of what `encoded` returned; MISSING where it cannot be read."""
+        return self._open(stored)
 
     @overload
     def peek(self, key: K) -> V | None: ...

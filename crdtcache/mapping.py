@@ -78,7 +78,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         elif kind is int and _INT_LOW <= value <= _INT_HIGH:  # type: ignore[operator]
             stored = value  # type: ignore[assignment]
         else:
-            stored = encode(value, self._inline)
+            stored = self._encode(value, self._inline)
             plain = stored.__class__ in _PLAIN
         if (
             plain
@@ -170,7 +170,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         checked: list[tuple[Key, Value]] = []
         for key, value in pairs:
             self._check_key(key)
-            checked.append((cast("Key", key), encode(value, self._inline)))
+            checked.append((cast("Key", key), self._encode(value, self._inline)))
         reading = self._clock.reading()
         expires = self._expiry(ttl, None, reading, keep_ttl=False)
         version = None
@@ -300,7 +300,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
 
     def encoded(self, value: object) -> Value:
         """What would be stored for `value`. Raises `EncodeError` or `ValueTooLarge`, the caller's fault."""
-        return encode(value, self._inline)
+        return self._encode(value, self._inline)
 
     def not_stored(self, name: str, error: Exception) -> None:
         """Count that a result of `name` could not be stored, and say so once."""

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
+from crdtcache.codecs import Codec
 from crdtcache.configuring import from_env, from_url
 from crdtcache.core.entry import Key
 from crdtcache.core.replica import Peer, Replica
@@ -81,6 +82,8 @@ class Node(LocalMap[K, V]):
     for how long beyond its `ttl` a loaded value is served while one caller renews it, or where that fails.
     `negative_ttl`: how long a None that was loaded lives, where that shall differ.
 
+    `codec`: how values that are no scalars become bytes, MessagePack if left out (`crdtcache.codecs`).
+
     `thread`: True to run in a thread of its own even inside trio, False never to. `clock`: anything with a
     `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
     """
@@ -108,6 +111,7 @@ class Node(LocalMap[K, V]):
         stale_ttl: Seconds = 0.0,
         negative_ttl: Seconds | None = None,
         sweep_interval: Seconds | None = None,
+        codec: Codec | None = None,
         thread: bool | None = None,
         clock: TimeSource | None = None,
         tuning: Tuning | None = None,
@@ -158,6 +162,7 @@ class Node(LocalMap[K, V]):
             ttl_ms=settings.ttl_ms,
             ttl_jitter=settings.ttl_jitter,
             max_value_bytes=settings.max_value_bytes,
+            codec=codec,
         )
         self._settings = settings
         self._flights = Flights()

@@ -57,7 +57,7 @@ def test_every_argument_that_can_be_text_can_be_a_variable():
 
     arguments = set(inspect.signature(Node).parameters)
     assert set(configuring._READERS) <= arguments
-    assert arguments - set(configuring._READERS) == {"clock", "loader", "tuning"}
+    assert arguments - set(configuring._READERS) == {"clock", "codec", "loader", "tuning"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
-from crdtcache import MISSING, Node, Version
+from crdtcache import MISSING, Event, Namespace, Node, RepairReport, Version
 
 untyped = Node(["10.0.0.1"], ttl="5m")
 assert_type(untyped, Node[Any, Any])
@@ -131,5 +131,36 @@ class Accounts:
 assert_type(Accounts().close(5), bool)
 Accounts().close("5")  # type: ignore[arg-type]
 
+
+async def use_watch() -> None:
+    with cache.watch("set", prefix="a") as watch:
+        async for event in watch:
+            assert_type(event, Event)
+    assert_type(await cache.arepair("b"), RepairReport)
+
+
+for event in cache.watch("deleted"):
+    assert_type(event, Event)
+users: Namespace[int, str] = cache.namespace("user", ttl="1h")
+assert_type(users[5], str)
+users["5"] = "Ada"  # type: ignore[index]
+assert_type(cache.inspect("a"), str)
+assert_type(cache.repair().ok, bool)
+assert_type(Node.from_env(), Node[Any, Any])
+
+
+class Json:
+    tag = 200
+
+    def encode(self, value: object) -> bytes:
+        return b""
+
+    def decode(self, data: bytes) -> object:
+        return None
+
+
+Node(codec=Json())
+Node(codec=5)  # type: ignore[arg-type]
+Node(loader=lambda key: 5)
 cache.on("set", prefix="a", call=lambda event: print(event.key, event.value))
 cache.on("sett")  # type: ignore[arg-type]
