@@ -41,6 +41,9 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | 
     for key in list(islice(held.overdue, None if count is None else 2 * count)):
         if _settles(held, key, reading, slowest_ms):
             del held.overdue[key]
+        elif slowest_ms is None and store.crowded():
+            del held.overdue[key]
+            _drop(held, key, entries[key], reading)
     return hidden
 
 
@@ -95,15 +98,22 @@ def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alo
             store.promote(key)
             continue
         if alone:
-            # Nobody else was ever told of it, so nobody can offer it again or ask for the ghost; a later
-            # joiner is answered TOO_OLD and gets what is left.
-            held.log.cut(entry[ORIGIN], entry[STAMP])
-            held.evicted += 1
-            held.replace(key, None, entry, reading, remote=False, silent=True)
-            if held.listening:
-                held.changes.append(Change("evicted", key, entry, None, False))
+            _drop(held, key, entry, reading)
         else:
             held.evict(key, reading)
+
+
+def _drop(held: LWWMap, key: Key, entry: Entry, reading: Reading) -> None:
+    """Evict without a ghost: nobody else was ever told of it, so nobody can offer it again or ask for the ghost.
+
+    A later joiner is answered TOO_OLD and gets what is left.
+    """
+    held.log.cut(entry[ORIGIN], entry[STAMP])
+    shown = held.store.shown(key) is not ABSENT
+    held.evicted += shown
+    held.replace(key, None, entry, reading, remote=False, silent=True)
+    if held.listening and shown:
+        held.changes.append(Change("evicted", key, entry, None, False))
 
 
 def _settles(held: LWWMap, key: Key, reading: Reading, slowest_ms: int | None) -> bool:

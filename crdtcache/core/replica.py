@@ -672,7 +672,7 @@ class Replica:
         return None if self.seeded else reading.wall_ms
 
     def _make_room(self, reading: Reading) -> None:
-        alone = not self.seeded and not self.members.known
+        alone = not self.members.known  # and never was anything else: its index has the bound of its values
         confirmed = 0
         if not self._links:
             confirmed = self.map.clock.last

@@ -274,7 +274,11 @@ class Store:
         """Whether a live value should be evicted."""
         if self.maxsize is not None and self.live > self.maxsize:
             return True
-        return self.max_bytes is not None and self.bytes > self.max_bytes and self.live > 0
+        return self.crowded() and self.live > 0
+
+    def crowded(self) -> bool:
+        """Whether values and index together take more than they may."""
+        return self.max_bytes is not None and self.bytes > self.max_bytes
 
     def oldest(self) -> Key:
         """The live key that was used least recently (to within a generation); there is one.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, LIVE, STATE, TOUCH, VALUE, live_entry
 from crdtcache.core.lwwmap import Verdict
 from crdtcache.core.store import ABSENT
@@ -88,6 +90,24 @@ def test_d2_who_has_seeds_and_has_heard_nobody_lets_nothing_die() -> None:
     world.run(500)
     assert world.get("a", "k") is None
     assert world.held("a", "k")[STATE] == LIVE
+
+
+@pytest.mark.parametrize("ttl_ms", [0, 40])
+def test_i8_who_has_seeds_and_never_met_anybody_has_a_bounded_index(ttl_ms: int) -> None:
+    world = World("a", seeded=True, max_bytes=80_000)
+    most = 0
+    for i in range(1_500):
+        world.put("a", f"k{i}", "value", ttl_ms=ttl_ms)
+        world.step(5)
+        most = max(most, world["a"].stats()["bytes"])
+    assert most < 1.1 * 80_000  # between two steps of housekeeping
+    assert world.get("a", "k1499") is not None
+    late = world.put("a", "last", 1)
+    world.add("b")
+    world.calm()
+    assert world.get("b", "last") == 1
+    assert world.held("b", "last")[:2] == late
+    world.check()
 
 
 def test_d2_who_never_had_a_peer_goes_by_its_own_clock() -> None:
