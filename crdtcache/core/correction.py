@@ -6,7 +6,7 @@ the round trip is known, and a message that was late counts for little instead o
 
     the own line jumps           the time goes on by monotonic time until peers have confirmed the jump
     3 clocks or more, own too    off by more than max_drift / 2 from the median of what they really say: use the median
-    2 clocks                     the younger generation takes over the time of the older one
+    2 clocks                     the younger generation takes over the time of the older one, as it was when they met
     they agree again             the correction ends
 
 Decision: the median is of the clocks as they are, not as they are corrected. Of corrected ones a wrong time that all
@@ -39,12 +39,16 @@ def plausible(wall_ms: int) -> bool:
 
 
 class Line(NamedTuple):
-    """What is known of a peer's clock: as it is, as the peer corrects it, and how far the truth may be from that."""
+    """What is known of a peer's clock: as it is, as the peer corrects it, and how far the truth may be from that.
+
+    `moved`: the clock itself has jumped since it is known.
+    """
 
     plain: int
     used: int
     error_ms: int
     since_ns: int
+    moved: bool = False
 
     def error_at(self, now_ns: int) -> int:
         """The error grows by a thousandth of the age: machines drift apart, and a fresh look should win in the end."""
@@ -53,8 +57,9 @@ class Line(NamedTuple):
     def followed_by(self, later: Line) -> Line:
         """The better of two looks; the later one also where they contradict each other: the clock has moved."""
         error = self.error_at(later.since_ns)
-        moved = max(abs(later.plain - self.plain), abs(later.used - self.used)) > later.error_ms + error
-        return later if moved or later.error_ms <= error else self
+        moved = abs(later.plain - self.plain) > later.error_ms + error
+        better = moved or abs(later.used - self.used) > later.error_ms + error or later.error_ms <= error
+        return later._replace(moved=self.moved or moved) if better else self
 
 
 class Correction:
@@ -98,6 +103,7 @@ class Correction:
         if len(peers) == 1:
             follows, peer = peers[0]
             plain, used, error = peer.plain, peer.used, peer.error_at(now_ns)
+            follows = follows and not peer.moved  # a jump that nobody confirms, of whoever's clock it is
         else:
             lines = sorted([(own, 0), *((peer.plain, peer.error_at(now_ns)) for _, peer in peers)])
             plain, error = lines[(len(lines) - 1) // 2]

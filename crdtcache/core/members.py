@@ -100,7 +100,8 @@ class Members:
         self._note_generation(row)
         # A greeting that takes longer than a link may be silent is none.
         at = line_of(hello.clock_ms, now_ns)
-        self.heard(member, hello.clock_ms, now_ns, Line(at, at, self.tuning.silent_ms, now_ns))
+        first = Line(at, at, self.tuning.silent_ms, now_ns) if member.line is None else None
+        self.heard(member, hello.clock_ms, now_ns, first)
         for address in (dialed, hello.advertise):
             if address:
                 entry = self.addresses.setdefault(address, _Address(now_ns))

@@ -350,7 +350,7 @@ class StaysForgotten(Check):
         for node in self.world.nodes:
             if node.replica is None:
                 continue
-            place, entries = (node.index, node.process), node.replica.store.entries
+            place, entries = (node.index, node.replica.origin), node.replica.store.entries
             before, dead = self._dead.get(place, {}), {k: e[:2] for k, e in entries.items() if e[STATE] == DEAD}
             self._dead[place] = dead
             for key in before.keys() - entries.keys():

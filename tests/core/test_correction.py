@@ -8,6 +8,7 @@ import pytest
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.correction import Correction, Line
+from crdtcache.core.replica import Replica
 from tests.core.world import FAST, WALL_MS, Stubborn, World
 
 MINUTES_MS = 600_000
@@ -153,9 +154,9 @@ def test_the_better_look_stays_until_it_is_too_old_or_the_clock_has_moved() -> N
     good = Line(100, 100, 2, 0)
     assert good.followed_by(Line(60, 60, 50, 1_000_000)) is good
     later = Line(60, 60, 50, 60_000_000_000)
-    assert good.followed_by(later) is later
+    assert good.followed_by(later) == later
     moved = Line(400, 400, 50, 1_000_000)
-    assert good.followed_by(moved) is moved
+    assert good.followed_by(moved) == moved._replace(moved=True)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,26 @@ def test_the_only_peer_that_is_left_talks_nobody_into_what_others_have_contradic
     world.link("a", "b")
     world.run(2_000)
     assert error_ms(world, "b") == 0
+    assert world["b"].correction.reason == ""
+
+
+@pytest.mark.parametrize("off", BAD)
+def test_a_jump_of_the_only_peer_is_not_followed_even_if_it_believes_itself(off: int) -> None:
+    world = World("", corrected=True, tuning=LONG)
+    world.kind = Stubborn
+    world.add("a")
+    world.run(100)
+    world.kind = Replica
+    world.add("b")
+    world.put("b", "brief", 1, ttl_ms=60_000)
+    world.calm()
+    world.offset_ms["a"] = off
+    world.run(2_000)
+    assert error_ms(world, "b") == 0
+    assert world["b"].correction.reason
+    assert world.get("b", "brief") == 1
+    world.offset_ms["a"] = 0
+    world.run(2_000)
     assert world["b"].correction.reason == ""
 
 
