@@ -21,7 +21,7 @@ from functools import partial
 import trio
 from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock
 
-from crdtcache.core.outcome import Change
+from crdtcache.core.outcome import Anew, Change
 from crdtcache.runtime.discovery import Listening, parse
 from crdtcache.runtime.driver import Driver
 from sim.adapter import Node
@@ -145,9 +145,12 @@ class RealNode(Node):
             self._driver.wake()
 
     def _deliver(self, process: int, events) -> None:
-        for event in events:
-            if isinstance(event, Change) and process == self.process:
+        for event in events if process == self.process else ():
+            if isinstance(event, Change):
                 self._observer.changed(self, event)
+            elif isinstance(event, Anew):
+                self.processes += 1  # to the others it is another one
+                self._observer.began_anew(self, event)
 
     # ---- what the network tells a node ------------------------------------------------------------------------
 
