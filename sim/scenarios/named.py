@@ -225,6 +225,16 @@ def crash_loop(seed: int, nodes: int | None) -> Plan:
 
 
 @scenario
+def restarts_without_end(seed: int, nodes: int | None) -> Plan:
+    """One node after the other is restarted, for ever, and lives hardly longer than the dead are held: they go too."""
+    rng, count = rng_of("restarts-without-end", seed), nodes or 3
+    each = 1_500  # with the defaults' two minutes for three seconds, a restart every minute
+    rolls = faults.rolling_restart([i % count for i in range(14)], 3_000, each, rng.randrange(100, 600))
+    mix = {"put": 45, "delete": 45, "ttl": 5, "touch": 5}
+    return make("restarts-without-end", seed, nodes=count, calm_ms=25_000, faults=rolls, mix=mix, count=900, keys=400)
+
+
+@scenario
 def power_loss(seed: int, nodes: int | None) -> Plan:
     """Machines vanish without a word: their peers find out by silence, and nothing waits for them for ever."""
     rng, count = rng_of("power-loss", seed), nodes or 4
