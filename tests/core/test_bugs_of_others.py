@@ -231,9 +231,13 @@ def test_b10_what_waits_to_be_sent_is_evicted_last() -> None:
     assert [world.get("b", f"waiting{number}") for number in range(8)] == [*range(8)]
 
 
-def test_b11_a_clock_an_hour_fast_then_an_hour_slow_then_right() -> None:
-    """The others lose no write, stamp none ahead of the true time and the drift, and stay together."""
-    world = World("abc", tuning=BY_LOG)
+@pytest.mark.parametrize("corrected", [True, False])
+def test_b11_a_clock_an_hour_fast_then_an_hour_slow_then_right(corrected: bool) -> None:
+    """The others lose no write, stamp none ahead of the true time and the drift, and stay together.
+
+    Also where the one with the wrong clock believes it; where it listens to its peers, nothing of it is stuck.
+    """
+    world = World("abc", tuning=BY_LOG, corrected=corrected)
     written: dict[str, str] = {}
     world.link_all()
     world.run(100)
@@ -245,7 +249,7 @@ def test_b11_a_clock_an_hour_fast_then_an_hour_slow_then_right() -> None:
                 world.put(name, key, f"{number}")
                 if name != "c":
                     written[key] = f"{number}"
-            if offset_ms > 0:
+            if offset_ms > 0 and not corrected:
                 world.put("c", f"{phase} {number % 5} a", "of a clock that is wrong")
             world.run(20)
             world.link_all()
@@ -254,11 +258,17 @@ def test_b11_a_clock_an_hour_fast_then_an_hour_slow_then_right() -> None:
             assert {key: world.get(name, key) for key in written} == written
             assert world[name].map.clock.last <= (world.now_ms + WALL_MS + FAST.max_drift_ms + 1) << 16
         assert ("a", "b") in world.pipes
+    if corrected:
+        world.put("c", "after", "all is well")
+        world.calm()
+        assert [world.get(name, "after") for name in "abc"] == ["all is well"] * 3
+        assert all(world.get("a", f"2 {number} c") is not None for number in range(5))
 
 
-def test_b12_a_clock_that_jumps_ahead_by_a_day_empties_no_cache() -> None:
-    """It may hide what ends within the day from its own readers, while it lasts; it removes nothing anywhere."""
-    world = World("abc")
+@pytest.mark.parametrize("corrected", [True, False])
+def test_b12_a_clock_that_jumps_ahead_by_a_day_empties_no_cache(corrected: bool) -> None:
+    """Who believes it hides what ends within the day from its own readers while it lasts, and removes it nowhere."""
+    world = World("abc", corrected=corrected)
     world.link_all()
     for number in range(20):
         world.put("abc"[number % 3], number, number, ttl_ms=HOUR_MS if number % 2 else 0)
@@ -268,6 +278,7 @@ def test_b12_a_clock_that_jumps_ahead_by_a_day_empties_no_cache() -> None:
     for name in "ab":
         assert [world.get(name, number) for number in range(20)] == [*range(20)]
     assert [world.get("c", number) for number in range(0, 20, 2)] == [*range(0, 20, 2)]
+    assert [world.get("c", number) for number in range(1, 20, 2)] == ([*range(1, 20, 2)] if corrected else [None] * 10)
     assert all(world.held("c", number)[STATE] == LIVE for number in range(20))
     world.offset_ms["c"] -= DAY_MS
     world.run(500)
