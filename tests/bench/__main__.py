@@ -28,6 +28,11 @@ def sections(quick: bool) -> dict[tuple[str, ...], Callable[[], list[Figure]]]:
 
         return memory.measure(100_000 if quick else 1_000_000)
 
+    def repair() -> list[Figure]:
+        from tests.bench import repair
+
+        return repair.measure(10_000 if quick else 100_000)
+
     def startup() -> list[Figure]:
         from tests.bench import startup
 
@@ -38,6 +43,7 @@ def sections(quick: bool) -> dict[tuple[str, ...], Callable[[], list[Figure]]]:
         ("L4",): local("overwrites", 15),
         ("L5",): local("inserts", 15),
         ("M1", "M1g"): memory,
+        ("B2e", "B2a", "B2b", "B2d", "B2s", "B2c"): repair,
         ("I1",): startup,
     }
 

@@ -29,6 +29,12 @@ GOALS = {
     "L5": Goal("set new, digest folded, against cachetools.TTLCache and a lock", 0.9, 0.5),
     "M1": Goal("bytes per entry over key and value, against cachetools.TTLCache", 1.2, 0.75),
     "M1g": Goal("full garbage collection with that map", 60, 10, "ms"),
+    "B2e": Goal("repair by digest of 1e5 keys, 100 bytes each, of which none differs", 150, 100, "B"),
+    "B2a": Goal("the same, 1 differs", 6_000, 4_000, "B"),
+    "B2b": Goal("the same, 10 differ", 20_000, 10_000, "B"),
+    "B2d": Goal("the same, 1,000 differ, against the bytes of these entries", 7, 4),
+    "B2s": Goal("the same by slices", 1.4, 1.15),
+    "B2c": Goal("the same after a cut of five minutes", 1.4, 1.15),
     "I1": Goal("import crdtcache, over an empty interpreter", 25, 8, "ms"),
 }
 
