@@ -20,7 +20,7 @@ from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.outcome import Change
 from crdtcache.core.store import ABSENT
 
-__all__ = ["clear_step", "collect", "expire", "make_room"]
+__all__ = ["clear_step", "collect", "drop_overdue", "expire", "make_room"]
 
 
 def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | None = None) -> list[Key]:
@@ -41,10 +41,21 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | 
     for key in list(islice(held.overdue, None if count is None else 2 * count)):
         if _settles(held, key, reading, slowest_ms):
             del held.overdue[key]
-        elif slowest_ms is None and store.crowded():
-            del held.overdue[key]
-            _drop(held, key, entries[key], reading)
+    if slowest_ms is None and store.crowded():
+        drop_overdue(held, reading, len(held.overdue) if count is None else count)
     return hidden
+
+
+def drop_overdue(held: LWWMap, reading: Reading, count: int) -> None:
+    """Drop what has expired while nobody was heard, as far as it takes room from values: at most `count`.
+
+    It may not die (D2), but neither does anybody else hold it.
+    """
+    for key in list(islice(held.overdue, count)):
+        if not held.store.crowded():
+            return
+        del held.overdue[key]
+        _drop(held, key, held.store.entries[key], reading)
 
 
 def clear_step(held: LWWMap, reading: Reading, count: int) -> None:

@@ -672,7 +672,9 @@ class Replica:
         return None if self.seeded else reading.wall_ms
 
     def _make_room(self, reading: Reading) -> None:
-        alone = not self.members.known  # and never was anything else: its index has the bound of its values
+        alone = not self.seeded and not self.members.known
+        if self.store.crowded() and self._slowest_ms(reading) is None:
+            removal.drop_overdue(self.map, reading, self.tuning.step_entries)
         confirmed = 0
         if not self._links:
             confirmed = self.map.clock.last
