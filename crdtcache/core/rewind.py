@@ -55,13 +55,15 @@ def rewind(held: LWWMap, origin: int, back_ms: int, reading: Reading) -> list[Mo
         if not mine or entry[:2] <= cleared or (entry[STATE] == DEAD and entry[EXPIRES]):
             held.replace(key, None, entry, reading, remote=True)
             continue
-        # Above what its writer had seen, as far as that is known: the clear, and the version that a touch touches.
-        stamp = earlier(at, back_ms, now, max(stamp, mark[0], entry[STAMP] if entry[STAMP] <= limit else 0))
+        value = entry[VALUE]
+        removed = value[0] if entry[STATE] == DEAD and value.__class__ is tuple else 0
+        # Above what its writer had seen, as far as that is known: the clear, what a touch touches, a delete removes.
+        seen = max(mark[0], *(known if known <= limit else 0 for known in (entry[STAMP], removed)))
+        stamp = earlier(at, back_ms, now, max(stamp, seen))
         expires = max(1, entry[EXPIRES] - back_ms) if entry[EXPIRES] else 0
         version = (entry[STAMP], entry[ORIGIN]) if entry[STAMP] <= limit else (stamp, origin)
         base = version if version[1] != origin else None
-        value = entry[VALUE]
-        if entry[STATE] == DEAD and value.__class__ is tuple and value[0] > limit:
+        if removed > limit:
             value = None
         again: Entry = (*version, stamp, origin, expires, entry[STATE], value)
         held.replace(key, again, entry, reading, remote=False, silent=True)

@@ -8,7 +8,10 @@ import pytest
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.correction import Correction, Line
+from crdtcache.core.entry import DEAD, STATE, VALUE, live_entry
+from crdtcache.core.lwwmap import Verdict
 from crdtcache.core.replica import Replica
+from crdtcache.core.rewind import rewind
 from tests.core.world import FAST, WALL_MS, Stubborn, World
 
 MINUTES_MS = 600_000
@@ -250,6 +253,20 @@ def test_what_a_fast_clock_did_before_it_met_anybody_counts_at_its_true_time() -
     world.calm()
     assert world.get("a", "last") == 1
     world.check()
+
+
+def test_a_delete_that_is_taken_back_stays_above_what_it_removed() -> None:
+    """Found by the simulator (kitchen-sink, seed 12): the delete went below a value that its deleter had seen."""
+    world = World("a")
+    held, now = world["a"].map, world.reading("a")
+    value = ((now.wall_ms - 2_900) << 16, 77)
+    assert held.offer("k", live_entry(*value, 0, "v"), now, None) is Verdict.TAKEN
+    world.delete("a", "k")
+    rewind(held, 5, 3_000, Reading(now.wall_ms - 3_000, now.mono_ns))
+    dead = held.store.entries["k"]
+    assert (dead[STATE], dead[VALUE]) == (DEAD, value)
+    assert dead[:2] == (value[0] + 1, 5)
+    assert held.offer("k", live_entry(*value, 0, "v"), now, None) is Verdict.BEATEN
 
 
 def test_a_clear_and_a_touch_of_a_fast_clock_are_taken_back_too() -> None:
