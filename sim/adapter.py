@@ -26,7 +26,7 @@ from crdtcache.core.messages import Hello
 from crdtcache.core.outcome import Anew, Change, Dial, LinkBroken
 from crdtcache.core.replica import Replica
 from crdtcache.tuning import Tuning
-from sim.clocks import MachineClock
+from sim.clocks import EPOCH_MS, MachineClock
 from sim.engine import MS, Code, Engine, Rank
 from sim.machines import Machine, address_of, of_next_version, origin_of
 from sim.network import Connection, Network
@@ -104,7 +104,9 @@ class Node:
         self.service_ns = 0
         self.limited_at = 0
         self.left = False
-        self.most_ms = 0  # the greatest corrected wall time that was read, for the checks
+        # For the checks: the greatest corrected wall time that was read, and how far one was from true time at most.
+        self.most_ms = 0
+        self.wrong_ms = 0
         self._luck = luck
         self._observer = observer
         self._rng = CoreRandom(luck, self.index, 0)
@@ -189,6 +191,7 @@ class Node:
         if self.replica is not None:
             reading = self.replica.now(reading)
             self.most_ms = max(self.most_ms, reading.wall_ms)
+            self.wrong_ms = max(self.wrong_ms, abs(reading.wall_ms - EPOCH_MS - self.engine.now // MS))
         return reading
 
     # ---- taking turns -----------------------------------------------------------------------------------------

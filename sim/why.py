@@ -14,8 +14,7 @@ from typing import NamedTuple
 from crdtcache.core.entry import DEAD, STATE
 from crdtcache.core.outcome import Change
 from sim.adapter import Node
-from sim.checks.base import Check, Violation
-from sim.checks.safety import text_of
+from sim.checks.base import Check, Violation, text_of
 from sim.engine import MS, SECOND
 from sim.oracle import Write
 from sim.plan import Fault, Plan

@@ -85,6 +85,7 @@ class World:
         self.counts: dict[str, int] = {}
         self.coverage: dict[str, int] = {}
         self._unsafe = 0
+        self._alone: dict[tuple[int, int], int] = {}  # until when a process had met nobody
         self._value = ""
         self.checks = [check(self) for check in checks]
         self._on_write = _overriding(self.checks, Check.wrote)
@@ -255,6 +256,10 @@ class World:
         believed = max(honest, default=(0, 0))
         return any(v > version and (node not in self.rogues or v <= believed) for v, node, _ in self.oracle.clears)
 
+    def untold(self, write: Write) -> bool:
+        """Whether its writer had met nobody then: if it had no room either, it may have forgotten it whole."""
+        return write.at <= self._alone.get((write.node, write.process), -1)
+
     def unsettled(self) -> str:
         """Why the core is not settled: one map, one mesh, nothing missing that anybody knows of; "" where it is."""
         nodes = [self.nodes[i] for i in self.core if self.nodes[i].replica is not None]
@@ -294,6 +299,9 @@ class World:
         node.operate(op.kind, op.key, op.value, op.ttl_ms)
 
     def _sample(self) -> None:
+        for node in self.nodes:
+            if node.replica is not None and not node.replica.members.known and node.replica.map.evicted:
+                self._alone[node.index, node.process] = self.now
         for check in self._on_sample:
             check.sample()
         self.engine.at(self.now + _SAMPLE, Rank.SAMPLE, self._sample)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sim.oracle import Oracle, Write
     from sim.plan import Plan
 
-__all__ = ["Check", "Violation", "Watched"]
+__all__ = ["Check", "Violation", "Watched", "text_of"]
 
 
 class Violation(Exception):
@@ -71,6 +71,9 @@ class Watched(Protocol):
     def cleared(self, version: tuple[int, int]) -> bool:
         """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
 
+    def untold(self, write: Write) -> bool:
+        """Whether its writer had met nobody then: if it had no room either, it may have forgotten it whole."""
+
     def unsettled(self) -> str:
         """Why the core has not settled; "" where it has."""
 
@@ -110,3 +113,8 @@ class Check:
 
     def final(self) -> None:
         """The run is over."""
+
+
+def text_of(version: tuple[int, int]) -> str:
+    """A version, short."""
+    return f"{version[0]:x}-{version[1] >> 48:04x}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from crdtcache.core.entry import STATE, VALUE, Key
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
-from sim.checks.base import Check, Violation, Watched
-from sim.checks.safety import shown, text_of
+from sim.checks.base import Check, Violation, Watched, text_of
+from sim.checks.safety import shown
 from sim.engine import MS, SECOND
 from sim.oracle import Write
 
@@ -135,7 +135,13 @@ class NothingLost(Check):
         replicas = [n.replica for n in world.nodes if n.replica is not None and n.index in world.core]
         mark = max([v for v, _, _ in world.oracle.clears if _covered(replicas, v)], default=(0, 0))
         for key, writes in world.oracle.writes.items():
-            alive = [w for w in writes if w.version > mark and (self._holds_on(w) or _covered(replicas, w.version))]
+            alive = [
+                w
+                for w in writes
+                if w.version > mark
+                and (self._holds_on(w) or _covered(replicas, w.version))
+                and not (world.untold(w) and not any(_holds(r, w.version) for r in replicas))
+            ]
             entry = held.get(key)
             shows = entry[:2] if entry is not None else None
             if not alive:

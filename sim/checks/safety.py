@@ -1,4 +1,4 @@
-"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10, I12..I14 and the age of frames."""
+"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10 and I13, and what `upkeep` watches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from crdtcache.core.entry import DEAD, EXPIRES, LIVE, STATE, TOUCH, TOUCHER, VAL
 from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
-from sim.checks.base import Check, Watched
+from sim.checks.base import Check, Watched, text_of
+from sim.checks.upkeep import UPKEEP
 from sim.engine import MS
 from sim.oracle import Write
 
@@ -15,13 +16,10 @@ __all__ = [
     "SAFETY",
     "Accounted",
     "Expiry",
-    "FrameAge",
     "Monotonic",
     "NoResurrection",
     "NoThinAir",
-    "Stalled",
     "Stamps",
-    "StaysForgotten",
 ]
 
 Version = tuple[int, int]
@@ -107,6 +105,8 @@ class Accounted(Check):
                     continue
                 if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.may_lapse):
                     continue
+                if covered.node == node.index and world.untold(covered):
+                    continue
                 removed = any(w.version > covered.version and (w.removal or w.may_lapse) for w in writes)
                 if removed and (replica.stats()["gone"] or replica.stats()["sessions"]):
                     continue
@@ -170,7 +170,8 @@ class Expiry(Check):
     Before: less the error of honest clocks. A clock that lies may hide its own entries early; it kills nobody's.
     A lease that a touch has replaced may still end an entry, where the touch came too late: as long as some replica,
     or a frame on its way, may not know of the touch. Where two clocks lie, the only other clock that somebody has
-    heard may be the other liar's: then nothing is promised.
+    heard may be the other liar's: then nothing is promised; nor where an honest one was talked into a wrong time, as
+    the younger of two is (design section 11).
     """
 
     name = "I10"
@@ -193,7 +194,7 @@ class Expiry(Check):
     def sample(self) -> None:
         """What died had expired, or was removed by somebody."""
         world = self.world
-        if len(world.rogues) > 1:
+        if len(world.rogues) > 1 or any(self._misled(node) for node in world.nodes):
             return
         now_ms = world.unix_ms + world.skew_ms
         self._turn += 1
@@ -218,6 +219,9 @@ class Expiry(Check):
                     node=node.index,
                     key=key,
                 )
+
+    def _misled(self, node: Node) -> bool:
+        return node.index not in self.world.rogues and node.wrong_ms > self.world.skew_ms + 1
 
     def _learn(self) -> None:
         """Which touches everybody knows, and no frame that does not know of them can still arrive."""
@@ -270,7 +274,7 @@ class Monotonic(Check):
     def _excused(self, key: Key, version: tuple[int, int], before: tuple[int, int]) -> bool:
         world = self.world
         newer = world.oracle.by_version.get(before)
-        if newer is not None and newer.may_lapse_by(world.unix_ms + world.skew_ms):
+        if newer is not None and (newer.may_lapse_by(world.unix_ms + world.skew_ms) or world.untold(newer)):
             return True
         older = world.oracle.by_version.get(version)
         gone = older is not None and world.nodes[older.node].process != older.process
@@ -300,78 +304,6 @@ class NoThinAir(Check):
                     raise self.fail(f"holds {entry[VALUE]!r} for {write.value!r}", node=node.index, key=key)
 
 
-class FrameAge(Check):
-    """Design section 13: what a stalled link held back for longer than `max_frame_age` is not taken in.
-
-    `min_dead_age` counts on it. Monotonic clocks of two machines may differ by a thousandth.
-    """
-
-    name = "age"
-
-    def __init__(self, world: Watched) -> None:
-        super().__init__(world)
-        self._limit_ms = world.plan.tuned().max_frame_age_ms
-
-    def took(self, node: Node, age: int) -> None:
-        """Against the rule itself: the context answers for nearly all that an old frame could bring back."""
-        limit = self._limit_ms
-        if age > limit * MS * 101 // 100 + MS:
-            raise self.fail(f"took in a frame {age // MS} ms old; the limit is {limit}", node=node.index)
-
-
-class Stalled(Check):
-    """I12: who is healthy and reachable is not given up, only because the one that judges stood still itself."""
-
-    name = "I12"
-
-    def gave_up(self, node: Node, unread: int) -> None:
-        """A frame that has waited for longer than a timer may be late: it was the reader that was silent."""
-        if unread > 250 * MS:
-            raise self.fail(
-                f"gave up a link as silent whose frame it has not read for {unread // MS} ms", node=node.index
-            )
-
-
-class StaysForgotten(Check):
-    """I14: no ping-pong: a dead entry that was forgotten is not stored again, or it would go round for ever (O4).
-
-    Unless something older may have come in its place meanwhile, which it then has to remove again.
-    """
-
-    name = "I14"
-
-    def __init__(self, world: Watched) -> None:
-        super().__init__(world)
-        self._dead: dict[tuple[int, int], dict[Key, tuple[int, int]]] = {}
-        self._forgotten: dict[tuple[int, int, Key], tuple[tuple[int, int], int]] = {}
-
-    def sample(self) -> None:
-        """Which of the dead are new, and which are gone, since the last time."""
-        for node in self.world.nodes:
-            if node.replica is None:
-                continue
-            place, entries = (node.index, node.replica.origin), node.replica.store.entries
-            before, dead = self._dead.get(place, {}), {k: e[:2] for k, e in entries.items() if e[STATE] == DEAD}
-            self._dead[place] = dead
-            for key in before.keys() - entries.keys():
-                if self._nothing_older(node.replica, key, before[key]):
-                    self._forgotten[*place, key] = before[key], self.world.now
-            for key in dead.keys() - before.keys():
-                version, since = self._forgotten.pop((*place, key), ((0, 0), 0))
-                if version == dead[key] and not any(
-                    w.version < version and w.at > since for w in self.world.oracle.writes[str(key)]
-                ):
-                    raise self.fail(
-                        f"holds the dead {text_of(dead[key])} again, forgotten since {since // MS} ms",
-                        node=node.index,
-                        key=key,
-                    )
-
-    def _nothing_older(self, replica: Replica, key: Key, version: tuple[int, int]) -> bool:
-        covers = replica.map.context.covers
-        return all(covers(*w.version) for w in self.world.oracle.writes.get(str(key), []) if w.version <= version)
-
-
 SAFETY: tuple[type[Check], ...] = (
     NoResurrection,
     NoThinAir,
@@ -379,9 +311,7 @@ SAFETY: tuple[type[Check], ...] = (
     Stamps,
     Expiry,
     Monotonic,
-    FrameAge,
-    Stalled,
-    StaysForgotten,
+    *UPKEEP,
 )
 
 
@@ -390,8 +320,3 @@ def shown(replica: Replica) -> list[tuple[Key, Entry]]:
     replica.settle()
     mark = replica.map.context.clear_mark
     return [(k, e) for k, e in replica.store.entries.items() if e[STATE] != DEAD and e[:2] > mark]
-
-
-def text_of(version: tuple[int, int]) -> str:
-    """A version, short."""
-    return f"{version[0]:x}-{version[1] >> 48:04x}"

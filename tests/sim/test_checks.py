@@ -16,14 +16,12 @@ from sim.checks.safety import (
     SAFETY,
     Accounted,
     Expiry,
-    FrameAge,
     Monotonic,
     NoResurrection,
     NoThinAir,
-    Stalled,
     Stamps,
-    StaysForgotten,
 )
+from sim.checks.upkeep import FrameAge, Stalled, StaysForgotten
 from sim.engine import MS
 from sim.oracle import Oracle, Write
 from sim.plan import Op
