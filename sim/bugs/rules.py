@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtcache.core import outbox, replica, rewind, slices
+from crdtcache.core import outbox, replica, slices
 from crdtcache.core.clock import Clock, Guard, Reading
 from crdtcache.core.context import Context
-from crdtcache.core.correction import Correction
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
 from crdtcache.core.links import Link
 from crdtcache.core.log import Log
@@ -232,43 +231,6 @@ def correction_without_new_origin() -> list[Patch]:
         return None
 
     return [Patch(Replica, "_take_back", broken)]
-
-
-@bug("wrong-clock")
-def future_stamped_again_at_now() -> list[Patch]:
-    """Clocks: what a fast clock wrote counts as written when it was corrected, and beats what others wrote since."""
-    earlier = rewind.earlier
-
-    def broken(stamp: int, back_ms: int, now: int, above: int) -> int:  # noqa: ARG001
-        return earlier(stamp, 0, now, above)
-
-    return [Patch(rewind, "earlier", broken)]
-
-
-@bug("wrong-clock")
-def context_kept_across_a_correction() -> list[Patch]:
-    """Clocks: who takes its future back keeps a context that covers what this future had beaten."""
-    take_back = rewind.rewind
-
-    def broken(held: LWWMap, *args: Any) -> Any:
-        kept = dict(held.context.frontier), dict(held.context.last)
-        moved = take_back(held, *args)
-        for mine, old in zip((held.context.frontier, held.context.last), kept, strict=True):
-            mine.update({o: s for o, s in old.items() if s <= held.clock.last})
-        return moved
-
-    return [Patch(replica, "rewind", broken)]
-
-
-@bug("wrong-clock")
-def jump_believed() -> list[Patch]:
-    """Clocks: a wall clock that jumps is believed at once, although there are peers to ask."""
-
-    def broken(self: Correction, reading: Reading) -> Reading:
-        self.state = reading.wall_ms - reading.mono_ns // 1_000_000, self.ms
-        return reading._replace(wall_ms=reading.wall_ms + self.ms)
-
-    return [Patch(Correction, "now", broken)]
 
 
 @bug()

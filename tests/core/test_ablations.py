@@ -14,8 +14,10 @@ import pytest
 
 from crdtcache.core import outbox as outbox_room
 from crdtcache.core import replica as replica_room
+from crdtcache.core import rewind as rewind_room
 from crdtcache.core.clock import Clock, Guard
 from crdtcache.core.context import Context
+from crdtcache.core.correction import Correction, line_of
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
 from crdtcache.core.links import Link
 from crdtcache.core.log import Log
@@ -26,6 +28,7 @@ from crdtcache.core.sessions import Sessions
 from tests.core import promises
 from tests.core import test_clear as clear
 from tests.core import test_context as context
+from tests.core import test_correction as correction
 from tests.core import test_going as going
 from tests.core import test_members as members
 from tests.core import test_offers as offers
@@ -220,6 +223,19 @@ def no_stall_rule(patch: Patch) -> None:
     patch.setattr(Replica, "_expected_ns", property(lambda self: 0, lambda self, value: None), raising=False)
 
 
+def jumps_believed(patch: Patch) -> None:
+    def now(self: Correction, reading: Any) -> Any:
+        self.state = line_of(*reading), self.ms
+        return reading._replace(wall_ms=reading.wall_ms + self.ms)
+
+    patch.setattr(Correction, "now", now)
+
+
+def future_moved_to_now(patch: Patch) -> None:
+    earlier = rewind_room.earlier
+    patch.setattr(rewind_room, "earlier", lambda stamp, back_ms, now, above: earlier(stamp, 0, now, above))
+
+
 OFF: dict[str, tuple[Callable[[Patch], None], Callable[[], bool | None]]] = {
     "the dot of O5": (no_dot, promises.what_was_removed_in_a_gap_stays_removed),
     "the gap rule of C2": (gaps_ignored, promises.a_slice_behind_a_gap_moves_no_frontier),
@@ -280,6 +296,14 @@ OFF: dict[str, tuple[Callable[[Patch], None], Callable[[], bool | None]]] = {
     "the age of frames": (
         no_frame_age,
         members.test_a_frame_that_is_too_old_is_discarded_and_its_link_opened_anew,
+    ),
+    "a jump is held until it is confirmed": (
+        jumps_believed,
+        partial(correction.test_a_clock_ten_minutes_fast_then_slow_kills_nothing_and_loses_nothing, "ab"),
+    ),
+    "a future is taken back to its true time": (
+        future_moved_to_now,
+        correction.test_what_a_fast_clock_did_before_it_met_anybody_counts_at_its_true_time,
     ),
     "the stall rule": (no_stall_rule, members.test_a_process_that_stood_still_does_not_give_up_on_its_links),
 }
