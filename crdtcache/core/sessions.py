@@ -26,7 +26,7 @@ from crdtcache.core import removal
 from crdtcache.core.clock import Reading
 from crdtcache.core.codec import encode
 from crdtcache.core.digest import DIGEST_VERSION, ROOT
-from crdtcache.core.entry import DEAD, GHOST, STATE, TOUCH, Entry, Key
+from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, TOUCH, Entry, Key
 from crdtcache.core.gaps import Gaps
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import UNSETTLED, LWWMap, Verdict
@@ -251,6 +251,7 @@ class Sessions:
             case Turn():
                 session.turn(message, held)
             case Offer():
+                self._counts["entries_received"] += len(message.entries)
                 gone, better = self._offers(session, message.entries, reading)
                 session.moved += len(message.entries)
                 session.answer(gone, better, message.window, session.complete)
@@ -265,6 +266,7 @@ class Sessions:
     def _on_better(self, link: Link, offer: Offer, reading: Reading) -> None:
         """Entries that answer something offered from here; in a session or outside of one."""
         session = link.session if link.session is not None and link.session.number == offer.session else None
+        self._counts["entries_received"] += len(offer.entries)
         gone, _ = self._offers(session, offer.entries, reading)
         if gone:
             link.control.append(encode(Gone(gone)))
@@ -286,6 +288,7 @@ class Sessions:
         """What is listed is offered, without the values: what would be taken is wanted instead."""
         held = self._held
         entries = held.store.entries
+        lately_ms = reading.wall_ms - held.tuning.max_drift_ms
         session.listed(message.nodes, dict(message.entries), held)
         for key, entry in message.entries:
             mine = entries.get(key)
@@ -299,7 +302,7 @@ class Sessions:
             session.answer(gone, [], 0, True)
             session.find(better)
             mine = entries.get(key)
-            if mine is not None and mine[:2] == version and _is_news(mine, entry):
+            if mine is not None and mine[:2] == version and _is_news(mine, entry, lately_ms):
                 session.find([key], version)
 
     def _offers(
@@ -311,7 +314,6 @@ class Sessions:
         gone: list[tuple[Key, int, int]] = []
         better: list[Key] = []
         for key, entry in entries:
-            self._counts["entries_received"] += 1
             verdict = held.offer(key, entry, reading, slowest)
             if verdict is Verdict.BEATEN:
                 better.append(key)
@@ -371,6 +373,11 @@ class Sessions:
             self._gaps.reached(row.origin, own.frontier[row.origin])
 
 
-def _is_news(mine: Entry, listed: Entry) -> bool:
-    """Whether a death or a lease of the same version has to be told to who listed it."""
-    return mine[TOUCH:STATE] != listed[TOUCH:STATE] or mine[STATE] == DEAD != listed[STATE]
+def _is_news(mine: Entry, listed: Entry, lately_ms: int) -> bool:
+    """Whether a death or a lease of the same version has to be told to who listed it.
+
+    What has expired after `lately_ms` dies there by itself; the two have only not swept at the same instant.
+    """
+    if mine[TOUCH:STATE] != listed[TOUCH:STATE]:
+        return True
+    return mine[STATE] == DEAD != listed[STATE] and mine[EXPIRES] <= lately_ms

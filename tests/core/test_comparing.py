@@ -10,7 +10,7 @@ import pytest
 
 from crdtcache.core.codec import Limits, decode
 from crdtcache.core.entry import DEAD, GHOST, STATE, VALUE, Entry, dead_entry, live_entry
-from crdtcache.core.messages import Busy, Equal, InSession, Message, Nodes, Offer, Open, Slice, Turn, Want
+from crdtcache.core.messages import Busy, Equal, InSession, List, Message, Nodes, Offer, Open, Slice, Turn, Want
 from crdtcache.core.session import EXPECTED, Phase
 from tests.core.world import FAST, HOUR_MS, World
 
@@ -439,3 +439,27 @@ def test_dead_entries_below_a_branch_that_differs_are_settled_by_their_versions(
     behind(world, "a", 1, removed)
     compare(world, "b")
     assert world.held("b", 1) == removed
+
+
+def test_what_expires_while_two_compare_is_listed_and_moved_by_neither() -> None:
+    """Each of their frames takes 60 ms, and every 10 ms a key expires on both: their sums are never of one instant."""
+    world = World("ab", tuning=replace(QUIET, list_entries=64))
+    world.link_all()
+    world.run(60)
+    for number in range(100):
+        world.put("a", number, number, ttl_ms=150 + 10 * number)
+    world.run(200)
+    sent = messages_of(world)
+    world["a"]._sessions._due_ns = [1, 0]
+    world.step(0)
+    for _ in range(20):
+        for direction in (("a", "b"), ("b", "a")):
+            world.pump(*direction)
+            world.step(60)
+            world.deliver(*direction)
+    assert any(isinstance(message, List) and message.entries for _, message in sent), "no difference: nothing tested"
+    assert not any(isinstance(message, Offer) and message.entries for _, message in sent)
+    world.run(500)
+    assert [world[name].stats()["sessions"] for name in "ab"] == [0, 0]
+    assert world.agree()
+    assert not world.visible("a")
