@@ -284,18 +284,20 @@ def e1_eviction_forgets() -> list[Patch]:
     return [Patch(LWWMap, "evict", evict)]
 
 
-@bug("full-logs")
+@bug("clears")
 def busy_off() -> list[Patch]:
-    """Sessions: a second one is taken in while one runs on the same link."""
+    """Sessions: who clears does not say BUSY: a session is taken in, or goes on, while what it covers is forgotten."""
     on_open = Sessions.on_open
 
     def broken(self: Any, link: Any, message: Any, reading: Reading) -> None:
-        before = link.session
-        link.session = None
+        clearing, self._held.clearing = self._held.clearing, []
         on_open(self, link, message, reading)
-        link.session = link.session or before
+        self._held.clearing = clearing
 
-    return [Patch(Sessions, "on_open", broken)]
+    def goes_on(self: Any) -> None:  # noqa: ARG001
+        return None
+
+    return [Patch(Sessions, "on_open", broken), Patch(Sessions, "interrupt", goes_on)]
 
 
 @bug("clears")

@@ -113,7 +113,13 @@ def answer(cache: Node[str, str], order: str, took: list[int]) -> dict[str, Any]
         "ready": cache._is_ready(1, 1.0),
         "most": max(times, default=0),
     }
-    return {"order": order, **seen, **quantiles, **{name: stats[name] for name in kept}}
+    return {
+        "order": order,
+        "address": cache.status()["address"],
+        **seen,
+        **quantiles,
+        **{name: stats[name] for name in kept},
+    }
 
 
 def orders() -> Iterator[str]:
