@@ -49,10 +49,10 @@ async def test_a_thousand_expiries_a_second_move_no_entry(remote_crew, network, 
     """Both nodes let the same thousand go each second, each for itself."""
     seconds, rate = sized(4, 60), 1_000
     nodes = await remote_crew.cluster("a", "b")
-    await nodes[0].ask("lease", within=60, prefix="k", count=seconds * rate, rate=rate, seconds=3)
+    await nodes[0].ask("lease", within=60, prefix="k", count=seconds * rate, rate=rate, seconds=sized(3, 10))
     await agreed(*nodes, within=2)
     await trio.sleep(1)
-    grown, bytes_ = await watched(network, nodes, seconds + 3)
+    grown, bytes_ = await watched(network, nodes, seconds + sized(3, 10))
     for node in grown:
         assert {name: node[name] for name in _MOVED} == dict.fromkeys(_MOVED, 0)
         assert node["visible"] == -seconds * rate, "not all of it has died meanwhile"
