@@ -24,9 +24,11 @@ from crdtcache.core.log import Log
 from crdtcache.core.lwwmap import LWWMap, Verdict
 from crdtcache.core.messages import Row, Slice
 from crdtcache.core.replica import Replica
+from crdtcache.core.session import Session
 from crdtcache.core.sessions import Sessions
 from tests.core import promises
 from tests.core import test_clear as clear
+from tests.core import test_comparing as comparing
 from tests.core import test_context as context
 from tests.core import test_correction as correction
 from tests.core import test_going as going
@@ -167,6 +169,10 @@ def log_not_cut(patch: Patch) -> None:
     patch.setattr(Log, "cut", lambda self, origin, floor: None)
 
 
+def the_dead_not_offered(patch: Patch) -> None:
+    patch.setattr(Session, "_dead", lambda self, held: iter(()))
+
+
 def never_busy(patch: Patch) -> None:
     on_open = Sessions.on_open
 
@@ -281,6 +287,10 @@ OFF: dict[str, tuple[Callable[[Patch], None], Callable[[], bool | None]]] = {
         sessions.test_an_incomplete_session_adopts_nothing_and_is_held_again,
     ),
     "C3 cuts the log": (log_not_cut, sessions.test_what_was_adopted_from_a_session_has_no_log_and_is_answered_too_old),
+    "C3 brings the dead": (
+        the_dead_not_offered,
+        comparing.test_the_dead_of_an_adopted_origin_are_offered_also_where_the_digests_agree,
+    ),
     "BUSY while clearing": (never_busy, sessions.test_one_who_clears_is_busy),
     "a clear ends sessions": (
         clears_do_not_end_sessions,

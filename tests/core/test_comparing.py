@@ -329,17 +329,19 @@ def test_the_dead_of_an_adopted_origin_are_offered_also_where_the_digests_agree(
     world.run(100)
     world.cut("a", "b")
     world.link("a", "c")
-    version = world.put("c", "k", "old")  # nobody tells b
     world.run(100)
-    removal = world.delete("a", "k")
+    unsent(world, "c", "first", 1)  # so that a has the next only as an offer, behind a gap
+    version = world.put("c", "k", "old")
+    world.pump("c", "a")
+    world.deliver("c", "a")
     world.cut("a", "c")
+    removal = world.delete("a", "k")
+    assert world["a"].map.context.frontier[world["c"].origin] < version.stamp
     world["a"].map.log.cut(world["a"].origin, removal.stamp)
     world.link("a", "b")
     world.run(200)
     assert world.covers("b", removal, "k")
-    assert world.covers("b", version, "k")
-    reading = world.reading("b")
-    world["b"].map.offer("k", live_entry(*version, 0, "old"), reading, None)
+    world["b"].map.offer("k", live_entry(*version, 0, "old"), world.reading("b"), None)
     assert world.get("b", "k") is None
 
 
