@@ -70,6 +70,7 @@ class Oracle:
         self.by_version: dict[Version, Write] = {}
         self.clears: list[tuple[Version, int, int]] = []  # version, node, process
         self.last: dict[int, int] = {}  # origin -> its greatest stamp
+        self.again: dict[Version, Version] = {}  # what a write became whose stamp was made anew
         self.conflicts = 0  # writes of a key that their successor had not seen
 
     def wrote(self, write: Write) -> None:
@@ -117,6 +118,7 @@ class Oracle:
         if before == version:
             write.leases = leases
         else:
+            self.again[before] = version
             self.wrote(replace(write, version=version, leases=leases))
 
     def winner(self, key: str) -> Write | None:

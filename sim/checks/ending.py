@@ -165,6 +165,9 @@ class NothingLost(Check):
                 )
 
     def _holds_on(self, write: Write) -> bool:
+        """Whether its writer runs, and has not stamped it anew: then only who believed the old stamp has it."""
+        if write.version in self.world.oracle.again:
+            return False
         return write.node in self.world.core and self.world.nodes[write.node].process == write.process
 
     def _runs(self, origin: int) -> bool:

@@ -103,7 +103,9 @@ class Accounted(Check):
                 held = entries.get(key)
                 if held is not None and held[:2] >= covered.version:
                     continue
-                if covered.may_lapse_by(latest_ms) or (node.index in world.rogues and covered.may_lapse):
+                # Two clocks that lie may let it die early anywhere (see I10).
+                lied = node.index in world.rogues or len(world.rogues) > 1
+                if covered.may_lapse_by(latest_ms) or (lied and covered.may_lapse):
                     continue
                 if covered.node == node.index and world.untold(covered):
                     continue
