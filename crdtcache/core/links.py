@@ -33,6 +33,7 @@ class Link:
         "retry_ns",
         "roots",
         "rows",
+        "said",
         "sent_ns",
         "session",
         "start_ns",
@@ -55,6 +56,7 @@ class Link:
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
+        self.said: dict[int, int] = {}  # origin -> the own frontier, as last told in a context message
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this

@@ -23,7 +23,7 @@ from crdtcache.core.slices import make_slice
 __all__ = ["Outbox"]
 
 _MS = 1_000_000
-_MOST_ROWS = 2_000
+_MOST_ROWS = 8_000  # in one message; of 22 bytes, they fit a frame
 _MOST_MEMBERS = 500
 
 
@@ -129,8 +129,15 @@ class Outbox:
             session.active_ns = reading.mono_ns
 
     def tell(self, link: Link, reading: Reading) -> None:
-        """Queue a context message: what is accounted for here, and who has been met."""
+        """Queue a context message: what is accounted for here, and who has been met.
+
+        A row that stands still, as of a process that is gone, is told once on a link: where services are restarted
+        day and night, these would soon be all that idle nodes have to say.
+        """
         rows, clock_ms, mark = self.position(reading)
+        said = link.said
+        rows = [row for row in rows if said.get(row.origin) != row.now]
+        said.update((row.origin, row.now) for row in rows)
         members, root = self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
         link.control.append(encode(Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading))))
         link.told_ns = reading.mono_ns

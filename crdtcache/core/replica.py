@@ -52,7 +52,6 @@ __all__ = ["WIRE_MAX", "WIRE_MIN", "Peer", "Replica"]
 
 WIRE_MIN = WIRE_MAX = 1
 _MS = 1_000_000
-_MOST_ROWS = 2_000
 _GREETED_BEFORE = "this clock was set back, and the origin that was greeted with is no more"
 
 
@@ -481,20 +480,20 @@ class Replica:
         own = self.map.context
         # The first rows on a link speak of what no push on it will bring.
         due = reading.mono_ns + (self.tuning.graft_delay_ms * _MS if link.rows else 0)
-        heard: dict[int, int] = {}
         frontier, lasts = own.frontier, own.last
         for row in context.rows:
             origin, last, now = row
-            heard[origin] = link.rows[origin] = now
+            link.rows[origin] = now
             # Most rows say what is known.
             if (now > frontier.get(origin, -1) or last > lasts.get(origin, 0)) and origin != self.origin:
                 if last <= limit and own.apply_row(row, limit):
                     self.map.clock.accept(frontier[origin])
                 elif last <= limit:
                     self._gaps.want(origin, last, due)
-        if len(context.rows) == 1 and context.rows[0].origin == link.hello.origin:
-            return  # a sign of life, not a whole context
-        behind = any(last > heard.get(origin, 0) for origin, last in own.last.items())
+        if not context.members:
+            return  # a sign of life, not a whole context, which names this member at least
+        theirs = link.rows
+        behind = any(last > theirs.get(origin, 0) for origin, last in own.last.items())
         if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
             self._outbox.tell(link, reading)
         self._compare(link, context.root, reading)

@@ -327,7 +327,8 @@ def test_who_is_behind_is_told_at_once_and_not_again_and_again() -> None:
         link.cursors[world["a"].origin] = world["a"].map.context.frontier[world["a"].origin]  # as if it was pushed
     row = Row(world["b"].origin, 0, world["b"].map.context.frontier[world["b"].origin])
     told = world["a"].stats()["contexts_sent"]
-    message = ContextMessage([row, Row(A, 0, 1)], world.wall_ms("b"), (0, 0), [], 5)
+    members = world["b"].members.rows(world.reading("b").mono_ns)
+    message = ContextMessage([row, Row(A, 0, 1)], world.wall_ms("b"), (0, 0), members, 5)
     for _ in range(3):
         world.inject("b", "a", message)
     assert world["a"].stats()["contexts_sent"] == told + 1
@@ -391,3 +392,25 @@ def test_a_log_forgets_the_oldest_of_all_origins_first(origins: int) -> None:
     assert list(log.after(0xDEAD, 0)) == []
     log.cut(0xDEAD, 7)
     assert log.floor(0xDEAD) == 7
+
+
+def test_of_processes_that_are_gone_nothing_more_is_said() -> None:
+    """Fifty restarts leave fifty rows on each side: told once on each link, not twice a second for ever."""
+    world = World("ab")
+    for _ in range(50):
+        world.add("b")
+        world.link("a", "b")
+        world.put("b", "k", 1)
+        world.run(60)
+    world.calm()
+    told: list[int] = []
+
+    def watch(_: str, __: str, frame: bytes) -> None:
+        told.extend(len(m.rows) for m in decode(frame, Limits(64, 1_024))[1] if isinstance(m, ContextMessage))
+
+    world.watch = watch
+    world.run(1_000)
+    assert len(world["a"].map.context.rows()) == len(world["b"].map.context.rows()) == 51
+    assert told
+    assert max(told) <= 2
+    world.check()
