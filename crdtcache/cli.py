@@ -121,8 +121,8 @@ def _control(options: argparse.Namespace, cluster: str) -> Path:
 def _add_asking(commands: _Commands) -> None:
     def command(name: str, text: str, run: Callable[[argparse.Namespace, _Ask], int]) -> argparse.ArgumentParser:
         parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        cluster = os.environ.get("CRDTCACHE_CLUSTER", "default")
-        parser.add_argument("--cluster", default=cluster, help="whose node (default: %(default)s)")
+        cluster = os.environ.get("CRDTCACHE_CLUSTER")
+        parser.add_argument("--cluster", default=cluster, help=f"whose node (default: {cluster or 'default'})")
         parser.add_argument("--control", metavar="PATH", help="its socket, where that was given to `serve`")
         parser.set_defaults(run=lambda options: run(options, _asker(options)))
         return parser
@@ -145,9 +145,13 @@ def _add_asking(commands: _Commands) -> None:
 def _asker(options: argparse.Namespace) -> _Ask:
     from crdtcache.control import ask
 
+    # Only a path that was given may lead to a node of any cluster, unless one was named.
+    cluster = options.cluster or ("default" if options.control is None else None)
+    named = {"cluster": cluster} if cluster else {}
+
     def asked(**request: Any) -> dict[str, Any]:
         try:
-            return ask(_control(options, options.cluster), request)
+            return ask(_control(options, cluster or "default"), {**request, **named})
         except ValueError as error:
             raise ConfigError(str(error)) from None
 

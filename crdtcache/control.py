@@ -4,15 +4,21 @@
     {"do": "set", "key": "user:42", "value": "Ada", "ttl": "30m"}    {"version": "0123...-4567..."}
     {"do": "del", "key": ...}, {"do": "inspect", "key": ...}, {"do": "status"}     as `answer` has it
 
+Any of them may name its "cluster"; a node of another one refuses.
+
 Decision: a Unix socket that only its owner may open, in a directory of the same user, instead of a port: whoever
-reaches it may write into every node of the cluster, so no second secret has to be invented and kept.
+reaches it may write into every node of the cluster, so no second secret has to be invented and kept. Both ends look
+whose the two are: who asks hands over keys and values too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NotServed", "answer", "ask", "default_path", "listening"]
 
+_log = logging.getLogger("crdtcache")
 _LONGEST = 1 << 20  # bytes of a request; a value of the greatest size fits, written as JSON
 
 
@@ -45,13 +52,19 @@ def default_path(cluster: str) -> Path:
     """Where the node of `cluster` is controlled if nobody says otherwise: one per user, machine and cluster."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     own = Path(base) if base else Path(tempfile.gettempdir()) / f"crdtcache-{os.getuid()}"
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in cluster)[:60]
-    return own / f"crdtcache-{name}.sock"
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in cluster)[:40]
+    exact = hashlib.sha256(cluster.encode("utf-8", "surrogatepass")).hexdigest()[:8]  # "a/b" is not "a_b"
+    return own / f"crdtcache-{name}-{exact}.sock"
 
 
 def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str, Any]:
-    """The answer of the node that serves at `path`. Raises `NotServed`, and ValueError where it refused."""
+    """The answer of the node that serves at `path`.
+
+    Raises `NotServed`, `ConfigError` where others could serve there in its place, and ValueError where it refused.
+    """
     try:
+        _check_own(path.parent)
+        _check_own(path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
             sock.connect(str(path))
@@ -76,12 +89,14 @@ async def answer(node: Node[Any, Any], request: Any) -> dict[str, Any]:
         if not isinstance(request, dict):
             return {"error": 'a request is an object such as {"do": "status"}'}
         return await _done(node, request)
-    except (CrdtCacheError, ValueError, TypeError) as error:
+    except (CrdtCacheError, ValueError, TypeError, RecursionError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
 async def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]:
-    do = request.get("do")
+    do, cluster = request.get("do"), request.get("cluster", node.cluster)
+    if cluster != node.cluster:
+        raise ValueError(f"cluster={cluster!r}: this node belongs to {node.cluster!r}")
     if do == "status":
         return {**node.status(), **await _readiness(node)}
     if do not in ("get", "set", "del", "inspect"):
@@ -115,7 +130,7 @@ def _shown(value: object) -> object:
         return None
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return repr(value)
     return value
 
@@ -138,8 +153,7 @@ async def listening(node: Node[Any, Any], path: Path) -> AsyncIterator[None]:
 
 def _bound(path: Path) -> socket.socket:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.getuid():
-        raise ConfigError(f"{path.parent} belongs to another user: name a socket with --control")
+    _check_own(path.parent)
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.connect(str(path))
         raise ConfigError(f"another node is controlled at {path}: name another socket with --control")
@@ -157,6 +171,20 @@ def _bound(path: Path) -> socket.socket:
     return sock
 
 
+def _check_own(place: Path) -> None:
+    """Raises `ConfigError` where somebody else could put another socket here: whatever answers at it is believed."""
+    found = place.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        what = "is a symbolic link"
+    elif found.st_uid != os.getuid():
+        what = f"belongs to another user ({found.st_uid})"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        what = f"can be written by others (mode {stat.S_IMODE(found.st_mode):o})"
+    else:
+        return
+    raise ConfigError(f"{place} {what}, so a node there cannot be trusted: name a socket of your own with --control")
+
+
 def _remove(path: Path) -> None:
     with suppress(OSError):
         path.unlink()
@@ -165,17 +193,25 @@ def _remove(path: Path) -> None:
 async def _serve(node: Node[Any, Any], stream: trio.SocketStream) -> None:
     import trio
 
-    rest = b""
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+    try:
         async with stream:
-            async for part in stream:
-                *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    try:
-                        request = json.loads(line)
-                    except ValueError:
-                        request = None
-                    await stream.send_all(json.dumps(await answer(node, request)).encode() + b"\n")
-                if len(rest) > _LONGEST:
-                    await stream.send_all(b'{"error": "a request above %d bytes"}\n' % _LONGEST)
-                    return
+            await _converse(node, stream)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+    except Exception:  # noqa: BLE001 - a defect here costs one who asks an answer, and not the cluster a node
+        _log.exception("a control connection was closed")
+
+
+async def _converse(node: Node[Any, Any], stream: trio.SocketStream) -> None:
+    rest = b""
+    async for part in stream:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            try:
+                request = json.loads(line)
+            except (ValueError, RecursionError):
+                request = None
+            await stream.send_all(json.dumps(await answer(node, request)).encode() + b"\n")
+        if len(rest) > _LONGEST:
+            await stream.send_all(b'{"error": "a request above %d bytes"}\n' % _LONGEST)
+            return

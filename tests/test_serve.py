@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
-from crdtcache import cli
-from crdtcache.control import ask, default_path
+from crdtcache import ConfigError, Node, cli
+from crdtcache import control as control_room
+from crdtcache.control import answer, ask, default_path, listening
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no Unix sockets here")
 
@@ -90,12 +92,72 @@ def test_what_is_no_request_is_answered_too(control):
                 ask(control, request)
         with socket.socket(socket.AF_UNIX) as raw:
             raw.connect(str(control))
-            raw.sendall(b"\xff\n" + b'{"do": "get", "key": "a"}\n')
+            raw.sendall(b"\xff\n" + b"[" * 100_000 + b"\n" + b'{"do": "get", "key": "a"}\n')
             with raw.makefile("rb") as lines:
+                assert b"error" in lines.readline()
                 assert b"error" in lines.readline()
                 assert json.loads(lines.readline()) == {"found": False, "value": None}
             raw.sendall(b"{" * 2_000)  # and goes away in the middle
         assert ask(control, {"do": "status"})["ready"] is True
+
+
+def test_what_goes_wrong_for_one_who_asks_ends_only_that_connection(tmp_path, monkeypatch, caplog):
+    async def broken(node: Node, request: object) -> dict[str, object]:
+        if request:
+            return await answer(node, request)
+        raise KeyError("a defect")
+
+    async def main() -> None:
+        monkeypatch.setattr(control_room, "answer", broken)
+        async with listening(Node(), tmp_path / "a.sock"):
+            async with await trio.open_unix_socket(str(tmp_path / "a.sock")) as stream:
+                await stream.send_all(b"{}\n")
+                assert await stream.receive_some() == b""
+            told = await trio.to_thread.run_sync(ask, tmp_path / "a.sock", {"do": "get", "key": "k"})
+            assert told == {"found": False, "value": None}
+
+    trio.run(main)
+    assert "a control connection was closed" in caplog.text
+
+
+def test_a_socket_that_others_could_have_put_there_is_not_asked(tmp_path, monkeypatch):
+    place = tmp_path / "place"
+    place.mkdir(mode=0o700)
+    path = place / "a.sock"
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.bind(str(path))
+        stranger.listen()
+        path.chmod(0o777)
+        with pytest.raises(ConfigError, match=r"a\.sock can be written by others \(mode 777\)"):
+            ask(path, {"do": "get", "key": "k"})
+        path.chmod(0o600)
+        place.chmod(0o770)
+        with pytest.raises(ConfigError, match="place can be written by others"):
+            ask(path, {"do": "get", "key": "k"})
+        place.chmod(0o700)
+        (tmp_path / "link").symlink_to(place)
+        with pytest.raises(ConfigError, match="is a symbolic link"):
+            ask(tmp_path / "link" / "a.sock", {"do": "get", "key": "k"})
+        monkeypatch.setattr(os, "getuid", lambda: place.stat().st_uid + 1)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            ask(path, {"do": "get", "key": "k"})
+
+
+def test_a_place_that_others_can_write_to_is_not_served_at(tmp_path):
+    async def main() -> None:
+        async with listening(Node(), tmp_path / "a.sock"):
+            pytest.fail("it was")
+
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigError, match="can be written by others"):
+        trio.run(main)
+
+
+def test_who_names_a_cluster_reaches_no_other(control, run):
+    with served(control, "--cluster", "shop"):
+        assert run(control, "status", "--cluster", "shop")[0] == 0
+        status, _, wrong = run(control, "set", "k", "v", "--cluster", "bank")
+        assert (status, "this node belongs to 'shop'" in wrong) == (2, True)
 
 
 def test_two_served_nodes_share_a_key_and_readiness_is_an_exit_code(tmp_path, control, run):
@@ -152,7 +214,10 @@ def test_where_nobody_serves(control, run):
 
 def test_the_default_path_is_one_per_user_and_cluster(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert default_path("shop") == tmp_path / "crdtcache-shop.sock"
-    assert default_path("../a b").name == "crdtcache-.._a_b.sock"
+    assert default_path("shop") == default_path("shop")
+    assert default_path("shop").parent == tmp_path
+    assert default_path("../a b").name.startswith("crdtcache-.._a_b-")
+    assert default_path("a/b") != default_path("a_b")
+    assert default_path("x" * 60 + "prod") != default_path("x" * 60 + "test")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert str(os.getuid()) in str(default_path("shop"))
