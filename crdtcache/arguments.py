@@ -10,11 +10,22 @@ unit, as `ex=`/`px=` of Redis: two names for one number, and a rule for when bot
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Final, TypeAlias
 
-__all__ = ["DEFAULT", "MISSING", "Default", "Missing", "Seconds", "byte_count", "milliseconds", "moment_ms", "span_ms"]
+__all__ = [
+    "DEFAULT",
+    "MISSING",
+    "Default",
+    "Missing",
+    "Seconds",
+    "byte_count",
+    "milliseconds",
+    "moment",
+    "moment_ms",
+    "span_ms",
+]
 
 Seconds: TypeAlias = "float | int | timedelta | str"
 
@@ -124,6 +135,14 @@ def moment_ms(moment: object, name: str) -> int:
             raise ValueError(f"{name}={moment!r}: has no time zone; use datetime.now(timezone.utc) + ...")
         return milliseconds(moment.timestamp(), name)
     return milliseconds(moment, name)
+
+
+def moment(ms: int) -> datetime:
+    """Unix ms in UTC; beyond the year 9999, where a `ttl` may end and no `datetime` reaches, its last moment."""
+    try:
+        return datetime.fromtimestamp(ms / 1_000, UTC)
+    except (ValueError, OverflowError, OSError):  # which of them depends on the system
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def byte_count(size: object, name: str) -> int:

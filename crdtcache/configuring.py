@@ -46,14 +46,14 @@ def _time(text: str) -> float | str:
 
 
 _READERS: dict[str, Callable[[str], Any]] = {
-    "peers": _text,
+    "peers": _or_none(_text),
     "cluster": _text,
     "region": _text,
-    "zone": _text,
-    "name": _text,
+    "zone": _or_none(_text),
+    "name": _or_none(_text),
     "listen": _or_none(_text),
-    "advertise": _text,
-    "secret": _text,
+    "advertise": _or_none(_text),
+    "secret": _or_none(_text),
     "insecure": _flag,
     "maxsize": _or_none(int),
     "max_bytes": _or_none(lambda text: int(text) if text.isdigit() else text),
@@ -62,7 +62,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "ttl_jitter": float,
     "stale_ttl": _time,
     "negative_ttl": _or_none(_time),
-    "sweep_interval": _time,
+    "sweep_interval": _or_none(_time),
     "thread": _or_none(_flag),
 }
 
@@ -83,11 +83,21 @@ def from_env(prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def from_url(url: str) -> dict[str, Any]:
     """Arguments from `crdtcache://name:secret@host,host:port/cluster?region=eu`. Raises `ConfigError`."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text may hold the secret
+        raise ConfigError(
+            "a URL of a node that cannot be read: write IPv6 as in crdtcache://[::1]:2738/shop, "
+            "and what is no letter or digit in a secret as %xx"
+        ) from None
     if parts.scheme != "crdtcache":
         raise ConfigError(f"a URL of a node begins with crdtcache://, this one with {parts.scheme or 'nothing'}://")
     user, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = user.partition(":")
+    if parts.netloc and not hosts:  # as an unset variable reads: the node would be alone, and nobody would notice
+        raise ConfigError(
+            "a URL of a node with nothing after its @: name a host; crdtcache:///shop is a node on its own"
+        )
     cluster = parts.path.strip("/")
     found = {"peers": hosts, "cluster": cluster, "name": name, "secret": secret}
     arguments = {key: unquote(text) for key, text in found.items() if text}

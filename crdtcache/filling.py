@@ -5,10 +5,10 @@ written or deleted meanwhile, the result goes to its caller but not into the cac
 invalidation must not outlive it. A result that cannot be stored (too large, no encoding) is returned all the
 same; that is logged once and counted as `unstored`, because a cache may make a service slow but not break it.
 
-In the last `stale` ms of its time a value is stale: whoever meets it first runs the function again, the others are
-served what is there, and so is the first where the function fails. Decision: the renewal is the caller's own
-run. The refused alternative, a thread or task in the background, runs a user's code where nobody waits for it,
-without the caller's context (a request's transaction, a task's cancellation), and after the event loop has ended.
+In the last `stale` ms of its time a loaded value is stale: whoever meets it first runs the function again, the others
+are served what is there, and so is the first where the function fails. Decision: the renewal is the caller's own run.
+The refused alternative, a thread or task in the background, runs a user's code where nobody waits for it, without the
+caller's context (a request's transaction, a task's cancellation), and after the event loop has ended.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class Fill:
         return value, fresh
 
     def _is_fresh(self, key: Hashable) -> bool:
-        return not self.rule.stale_ms or self._cache.lasts_ms(key) > self.rule.stale_ms
+        return not self.rule.stale_ms or self._cache.is_fresh(key, self.rule.stale_ms)
 
     def _landed(self, key: Hashable, flight: Flight | None) -> object:
         """What another flight brought between the miss of this leader and its boarding."""

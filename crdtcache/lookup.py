@@ -14,10 +14,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
-from crdtcache.arguments import MISSING
+from crdtcache.arguments import MISSING, moment
 from crdtcache.codecs import Codec, decoder, encoder
 from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
 from crdtcache.core.outcome import Dial
@@ -303,7 +303,7 @@ class Lookup(Mapping[K, V]):
         entry = self._visible(key)
         if entry is None:
             raise KeyError(key)
-        return datetime.fromtimestamp(entry[EXPIRES] / 1_000, UTC) if entry[EXPIRES] else None
+        return moment(entry[EXPIRES]) if entry[EXPIRES] else None
 
     def version(self, key: K) -> Version | None:
         """The version of the visible entry of `key`, None where there is none: equal versions are equal values."""

@@ -13,14 +13,13 @@ Above 400 lines because every way to change the map is here: each is a few lines
 from __future__ import annotations
 
 import logging
-import math
 import random
 from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Final, TypeVar, cast, overload
 
 from crdtcache.arguments import DEFAULT, MAX_MS, MISSING, Default, Seconds, milliseconds, moment_ms
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import Reading, stamp_ms
 from crdtcache.core.entry import EXPIRES, LIVE, STATE, VALUE, Key, Value, Version
 from crdtcache.interrupts import postponed
 from crdtcache.lookup import K, Lookup, V
@@ -313,12 +312,16 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             self._noted[case] = None
             log.warning("%s (logged once)", text)
 
-    def lasts_ms(self, key: K) -> float:
-        """For how long `key` is still visible: 0 where it is not, infinite where it does not expire."""
+    def is_fresh(self, key: K, stale_ms: int) -> bool:
+        """Whether `key` is visible, and not in the last `stale_ms` of its time.
+
+        What lives no longer than `stale_ms` in all was `set` and never loaded: nothing was added to its time.
+        """
         entry = self._visible(key)
-        if entry is None:
-            return 0
-        return max(0, entry[EXPIRES] - self._wall_ms()) if entry[EXPIRES] else math.inf
+        if entry is None or not entry[EXPIRES]:
+            return entry is not None
+        loaded = entry[EXPIRES] - stamp_ms(entry[0]) > stale_ms
+        return not loaded or entry[EXPIRES] - self._wall_ms() > stale_ms
 
     def held(self, key: K) -> tuple[int, int] | None:
         """The version of whatever is held for `key`, the deleted included: what `set_unless_moved` compares."""

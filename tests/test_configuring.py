@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -79,6 +80,13 @@ def test_mistakes_in_the_environment_name_their_variable(environ, variable, text
         Node.from_env()
 
 
+@pytest.mark.parametrize("name", ["peers", "secret", "zone", "name", "advertise", "listen", "ttl", "sweep_interval"])
+def test_none_in_a_variable_is_none(environ, name):
+    environ(**{f"CRDTCACHE_{name.upper()}": "None"})
+    assert configuring.from_env("CRDTCACHE_", os.environ) == {name: None}
+    Node.from_env()
+
+
 def test_an_unknown_variable_is_a_warning_and_those_of_kubernetes_are_none(environ, caplog):
     environ(CRDTCACHE_PEER="10.0.0.1", CRDTCACHE_PORT="tcp://10.0.0.9:80", CRDTCACHE_SERVICE_HOST="10.0.0.9")
     Node.from_env()
@@ -105,6 +113,10 @@ def test_a_url():
         "crdtcache://10.0.0.1?colour=red",
         "crdtcache://10.0.0.1?secret=hush",
         "crdtcache://10.0.0.1?ttl=",
+        "crdtcache://[::1/x",
+        "crdtcache://:hush@[::1/x",
+        "crdtcache://:hush\u2100@10.0.0.1/x",
+        "crdtcache://:hush@/x",
     ],
 )
 def test_mistakes_in_a_url(url):

@@ -664,6 +664,14 @@ def test_get_or_set_serves_what_is_stale(node, clock):
     assert node.get_or_set("a", lambda: 2, ttl=10, stale_ttl="5s") == 2
 
 
+def test_what_was_set_for_a_shorter_time_than_values_may_be_stale_is_fresh_to_its_end(node, clock):
+    node.set("a", "set", ttl=5)
+    clock.tick(4)
+    assert node.get_or_set("a", lambda: "loaded", ttl=60, stale_ttl=5) == "set"
+    clock.tick(1)
+    assert node.get_or_set("a", lambda: "loaded", ttl=60, stale_ttl=5) == "loaded"
+
+
 def test_a_function_runs_once_for_all_threads_that_get_or_set(node, runs):
     def produce() -> int:
         runs.append(1)

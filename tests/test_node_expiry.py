@@ -94,6 +94,9 @@ def test_ttl_and_expires_at(node, clock):
     assert node.ttl("k") == 0.001
     node["k"] = 1
     assert (node.ttl("k"), node.expires_at("k")) == (None, None)
+    node.set("k", 1, ttl="99999999h")
+    assert node.expires_at("k") == datetime.max.replace(tzinfo=UTC)
+    node.delete("k")
     for call in (node.ttl, node.expires_at):
         with pytest.raises(KeyError):
             call("absent")
