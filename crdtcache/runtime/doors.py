@@ -33,7 +33,7 @@ from crdtcache.runtime.addresses import Address, parse
 from crdtcache.runtime.clocks import TimeSource
 from crdtcache.runtime.discovery import Listening, Seeds, SeedSource, Transport, callable_host
 from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
-from crdtcache.runtime.link import Link, LinkLost, tune
+from crdtcache.runtime.link import FrameTooLong, Link, LinkLost, tune
 from crdtcache.tuning import Tuning
 
 __all__ = ["Conditions", "Doors", "OnLink"]
@@ -44,6 +44,7 @@ OnLink: TypeAlias = Callable[[Link, str, Hello, Hello, str | None], None]
 _MOST_STRANGERS = 64
 _MOST_RESOLVERS = 4  # threads, those included that hang in a dead name server
 _MOST_CONDITIONS = 64
+_OTHERS = {b"HTTP": "HTTP", b"SSH-": "SSH", b"-ERR": "Redis"}  # how an answer of something else begins
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _log = logging.getLogger("crdtcache")
@@ -256,20 +257,25 @@ class Doors:
         with self._lock:
             own = self._replica.hello(self._clock.reading())
         hello: Hello | None = None
+        failed = ""
         try:
             with scope:
                 met = await greet(link, own, self._secret, dialler=dialed is not None)
                 link.raise_limit(self._tuning.max_frame_bytes)
                 hello = met
             if hello is None:
+                failed = f"no greeting within {limit_s:g} s"
                 _log.debug("%s did not greet within %g s, or made way for others", where, limit_s)
-        except LinkLost as lost:
-            _log.debug("greeting %s: %s", where, lost)
-        except NotAPeer as error:
+        except (NotAPeer, FrameTooLong) as error:
+            other = _OTHERS.get(error.start) if isinstance(error, FrameTooLong) else None
+            failed = f"it speaks {other}, not crdtcache" if other else f"it does not speak this protocol: {error}"
             # The first one may be a mistake worth knowing; somebody who scans ports shall not fill the log.
             level = logging.DEBUG if self._scanned else logging.WARNING
             self._scanned = True
-            _log.log(level, "%s does not speak this protocol: %s", where, error)
+            _log.log(level, "%s: %s", where, failed)
+        except LinkLost as lost:
+            failed = f"greeting failed: {lost}"
+            _log.debug("%s: %s", where, failed)
         except Refused as refused:
             who = "this node refused" if refused.here else "this node was refused by"
             text = f"{who} {where}: {refused.reason}"
@@ -280,6 +286,8 @@ class Doors:
             if hello is None:
                 await link.close()
         if hello is None:
+            if failed and dialed is not None:
+                self._note_alone(dialed, failed)
             return False
         self.conditions.end(f"refused {where}", f"{where} agrees now")
         self.refused.pop(where, None)

@@ -42,6 +42,10 @@ class FrameTooLong(LinkLost):
     Do: as above.
     """
 
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(f"a frame of {length} bytes is announced; the limit is {limit}")
+        self.start = length.to_bytes(HEADER, "big")  # what was read as a length
+
 
 class Splitter:
     """Cuts a stream of bytes into frames. Holds at most one unfinished frame and one read."""
@@ -68,7 +72,7 @@ class Splitter:
             length = int.from_bytes(data[start : start + HEADER], "big")
             if length > limit:
                 if not frames:
-                    raise FrameTooLong(f"a frame of {length} bytes is announced; the limit is {limit}")
+                    raise FrameTooLong(length, limit)
                 self.stuck = True
                 break
             stop = start + HEADER + length

@@ -393,6 +393,37 @@ async def test_a_node_whose_peers_cannot_be_reached_works_and_says_once_that_it_
             assert "refused" in lines(caplog, logging.WARNING)[0]
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it speaks HTTP, not crdtcache"),
+        (b"\xff" * 100, "it does not speak this protocol: a frame of 4294967295 bytes"),
+        (b"", "greeting failed: closed by the other side"),
+        (None, "no greeting within 1 s"),
+    ],
+    ids=["http", "noise", "nothing", "silence"],
+)
+async def test_a_peer_that_is_no_node_is_told_of_and_called_ever_more_slowly(answer, words):
+    calls = []
+
+    async def strange(stream):
+        async with stream:
+            calls.append(trio.current_time())
+            await stream.receive_some()
+            if answer is None:
+                await trio.sleep_forever()
+            await stream.send_all(answer)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, strange, 0)
+        alone = Party("a", peers=[f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"])
+        async with running(alone.driver):
+            await until(lambda: any(words in text for text in alone.driver.conditions))
+            assert "working alone" in alone.driver.conditions[0]
+            assert 1 <= len(calls) <= 30  # in the second that it took, from some ms apart to `redial_ms`
+        nursery.cancel_scope.cancel()
+
+
 # ---- addresses ----------------------------------------------------------------------------------------------------
 
 
