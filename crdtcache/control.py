@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crdtcache.arguments import DEFAULT, MISSING
-from crdtcache.errors import ConfigError, CrdtCacheError, JoinRefused
+from crdtcache.errors import ConfigError, CrdtCacheError
 
 if TYPE_CHECKING:
     import trio
@@ -83,22 +83,22 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str
     return answered
 
 
-async def answer(node: Node[Any, Any], request: Any) -> dict[str, Any]:
+def answer(node: Node[Any, Any], request: Any) -> dict[str, Any]:
     """What one request does, as JSON types. Never raises for what a request can hold: then it says `error`."""
     try:
         if not isinstance(request, dict):
             return {"error": 'a request is an object such as {"do": "status"}'}
-        return await _done(node, request)
+        return _done(node, request)
     except (CrdtCacheError, ValueError, TypeError, RecursionError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
-async def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]:
+def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]:
     do, cluster = request.get("do"), request.get("cluster", node.cluster)
     if cluster != node.cluster:
         raise ValueError(f"cluster={cluster!r}: this node belongs to {node.cluster!r}")
     if do == "status":
-        return {**node.status(), **await _readiness(node)}
+        return _status(node)
     if do not in ("get", "set", "del", "inspect"):
         raise ValueError(f"do={do!r}: status, get, set, del or inspect")
     key = request.get("key")
@@ -115,13 +115,10 @@ async def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]
     return {"sentence": node.inspect(key)}
 
 
-async def _readiness(node: Node[Any, Any]) -> dict[str, Any]:
-    try:
-        ready = await node.aready(0)
-    except JoinRefused as refusal:
-        return {"ready": False, "why": str(refusal)}
+def _status(node: Node[Any, Any]) -> dict[str, Any]:
+    status = node.status()
     alone = "no peer is connected, or not everything they have is here yet"
-    return {"ready": ready, "why": "" if ready else "; ".join(node.status()["conditions"]) or alone}
+    return {**status, "why": "" if status["ready"] else "; ".join(status["conditions"]) or alone}
 
 
 def _shown(value: object) -> object:
@@ -211,7 +208,7 @@ async def _converse(node: Node[Any, Any], stream: trio.SocketStream) -> None:
                 request = json.loads(line)
             except (ValueError, RecursionError):
                 request = None
-            await stream.send_all(json.dumps(await answer(node, request)).encode() + b"\n")
+            await stream.send_all(json.dumps(answer(node, request)).encode() + b"\n")
         if len(rest) > _LONGEST:
             await stream.send_all(b'{"error": "a request above %d bytes"}\n' % _LONGEST)
             return

@@ -88,7 +88,7 @@ class Node(LocalMap[K, V]):
     `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
     """
 
-    __slots__ = ("_flights", "_life", "_parent", "_settings")
+    __slots__ = ("_filled", "_flights", "_life", "_parent", "_settings")
 
     def __init__(
         self,
@@ -167,11 +167,13 @@ class Node(LocalMap[K, V]):
         self._settings = settings
         self._flights = Flights()
         self._life = Life(self._make_driver, self._attach, self._renew, self._lock, settings.name, settings.thread)
+        self._filled = False  # since it runs, it has once been ready: it holds what the others held
         self._parent = ""  # of a fork, where its parent listens
 
     def _make_driver(self) -> Any:
         from crdtcache.runtime.driver import Driver
 
+        self._filled = False
         settings = self._settings
         return Driver(
             self._replica,
@@ -273,7 +275,8 @@ class Node(LocalMap[K, V]):
     ) -> bool:
         """Wait until `min_peers` are connected and nothing they have is known to be missing here; whether it came.
 
-        `min_peers`: left out, 1 where `peers=` was given, else 0. `coverage`: while this node is being filled by one
+        `min_peers`: left out, 1 where `peers=` was given, else 0; once there, a node that runs on stays ready without
+        peers, for it still holds what they had. `coverage`: while this node is being filled by one
         that holds much more, the share of it that is enough, from 0 to 1; what was used last there comes first.
         `timeout`: None to wait for ever. It never raises for a network that is away. Raises `JoinRefused` where,
         after all that time, nobody is connected and one of those who answered refuses this node (another `cluster=`
@@ -305,10 +308,13 @@ class Node(LocalMap[K, V]):
         return True
 
     def _is_ready(self, min_peers: int | None, coverage: float) -> bool:
-        needed = min_peers if min_peers is not None else int(bool(self._settings.peers))
+        default = int(bool(self._settings.peers))
+        needed = min_peers if min_peers is not None else 0 if self._filled and self.running else default
         with self._lock:
             up = [peer for peer in self._replica.peers() if peer.connected]
-            return len(up) >= needed and all(p.lag_ms is not None for p in up) and self._replica.caught_up(coverage)
+            whole = all(peer.lag_ms is not None for peer in up)
+            self._filled = self._filled or (len(up) >= default and whole and self._replica.caught_up())
+            return len(up) >= needed and whole and self._replica.caught_up(coverage)
 
     def _not_ready(self) -> bool:
         driver = self._life.driver
@@ -596,6 +602,7 @@ class Node(LocalMap[K, V]):
             peers=self.peers,
             digest=self.digest(),
             stats=self.stats(),
+            ready=self._is_ready(None, 1.0),
         )
 
     def _state(self) -> str:

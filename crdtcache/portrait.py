@@ -63,6 +63,7 @@ def portrait(
     peers: list[Peer],
     digest: int,
     stats: dict[str, int],
+    ready: bool,
 ) -> dict[str, Any]:
     """Everything, as JSON types only; numbers of 64 bits as hex digits, which every reader keeps whole."""
     return {
@@ -73,6 +74,7 @@ def portrait(
         "origin": f"{origin:016x}",
         "generation": generation,
         "state": state,
+        "ready": ready,
         "mode": mode,
         "address": address,
         "advertise": advertise,

@@ -209,6 +209,25 @@ def test_ready_alone():
         assert lonely["a"] == 1
 
 
+def test_who_was_ready_stays_so_when_the_last_peer_leaves():
+    with make() as first:
+        first["a"] = 1
+        second = make([address(first)])
+        assert second.status()["ready"] is False
+        second.start()
+        assert second.wait_ready()
+    until(lambda: not any(peer.connected for peer in second.peers))
+    assert second.wait_ready(0) is second.status()["ready"] is True
+    assert second.wait_ready(0, min_peers=1) is False
+    second.close()
+    assert second.wait_ready(0) is False
+    with second:
+        assert second.wait_ready(0) is False  # what it missed meanwhile nobody knows
+    with make(["127.0.0.1:1"]) as lonely:
+        assert lonely.wait_ready(0, min_peers=0) is True
+        assert lonely.wait_ready(0) is lonely.status()["ready"] is False
+
+
 def test_expiry_is_told_by_itself():
     gone = []
     with make() as node:

@@ -102,9 +102,9 @@ def test_what_is_no_request_is_answered_too(control):
 
 
 def test_what_goes_wrong_for_one_who_asks_ends_only_that_connection(tmp_path, monkeypatch, caplog):
-    async def broken(node: Node, request: object) -> dict[str, object]:
+    def broken(node: Node, request: object) -> dict[str, object]:
         if request:
-            return await answer(node, request)
+            return answer(node, request)
         raise KeyError("a defect")
 
     async def main() -> None:
