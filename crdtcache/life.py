@@ -39,7 +39,8 @@ __all__ = ["Life"]
 class Life:
     """Starts and ends the driver of one node. `make` makes a driver; `attach` is told which one writes must wake.
 
-    `renew`: what a fork does to the node, given where its parent listens if that ran; `lock`: the node's.
+    `share`: what a fork does to a node that runs; `renew`: to the child's, given where its parent listens if that ran.
+    `lock`: the node's.
 
     `thread`: True for the thread always, False for never, None to decide by where the node is entered.
     """
@@ -48,6 +49,7 @@ class Life:
         self,
         make: Callable[[], Driver],
         attach: Callable[[Driver | None], None],
+        share: Callable[[], None],
         renew: Callable[[str | None], None],
         lock: AbstractContextManager[object],
         name: str,
@@ -57,6 +59,7 @@ class Life:
         self.began = False  # whether it ever ran
         self._make = make
         self._attach = attach
+        self._share = share
         self._renew = renew
         self._lock = lock
         self._name = name
@@ -98,6 +101,8 @@ class Life:
     def still(self) -> Iterator[None]:
         """Nothing of this node is half changed meanwhile."""
         with self._lock, Flights.still:
+            if self.driver is not None:
+                self._share()  # the child will call this process, with all that is here
             yield
 
     def after_fork(self) -> None:

@@ -166,7 +166,9 @@ class Node(LocalMap[K, V]):
         )
         self._settings = settings
         self._flights = Flights()
-        self._life = Life(self._make_driver, self._attach, self._renew, self._lock, settings.name, settings.thread)
+        self._life = Life(
+            self._make_driver, self._attach, replica.shared, self._renew, self._lock, settings.name, settings.thread
+        )
         self._filled = False  # since it runs, it has once been ready: it holds what the others held
         self._parent = ""  # of a fork, where its parent listens
 

@@ -83,6 +83,8 @@ class LWWMap:
         self.partial = False  # entries were forgotten for want of room: no GONE, no donor (E4)
         # The greatest own stamp that has been sent to anybody: tells a lost own write that nobody saw.
         self.sent = 0
+        # A fork has, besides this replica, what was stamped up to here.
+        self.shared = 0
         self.overwritten = 0
         self.evicted = 0
         self.expired = 0
@@ -282,6 +284,10 @@ class LWWMap:
         return True
 
     # ---- going ----------------------------------------------------------------------------------------------------
+
+    def only_here(self, entry: Entry) -> bool:
+        """Whether nobody else can hold it as long as nobody was met: written here, since the last fork."""
+        return entry[ORIGIN] == self.origin and entry[STAMP] > self.shared
 
     def has_lapsed(self, entry: Entry, reading: Reading, slowest_ms: int | None) -> bool:
         """D2: past by the own clock and by the slowest one heard (None: nobody was heard, nothing lapses)."""

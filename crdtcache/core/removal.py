@@ -49,13 +49,17 @@ def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | 
 def drop_overdue(held: LWWMap, reading: Reading, count: int) -> None:
     """Drop what has expired while nobody was heard, as far as it takes room from values: at most `count`.
 
-    It may not die (D2), but neither does anybody else hold it.
+    It may not die (D2), but neither does anybody else hold it. What a fork holds too waits on, behind the others.
     """
     for key in list(islice(held.overdue, count)):
         if not held.store.crowded():
             return
         del held.overdue[key]
-        _drop(held, key, held.store.entries[key], reading)
+        entry = held.store.entries[key]
+        if held.only_here(entry):
+            _drop(held, key, entry, reading)
+        else:
+            held.overdue[key] = None
 
 
 def clear_step(held: LWWMap, reading: Reading, count: int) -> None:
@@ -108,7 +112,7 @@ def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alo
             spared += 1
             store.promote(key)
             continue
-        if alone:
+        if alone and held.only_here(entry):
             _drop(held, key, entry, reading)
         else:
             held.evict(key, reading)
@@ -117,7 +121,8 @@ def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alo
 def _drop(held: LWWMap, key: Key, entry: Entry, reading: Reading) -> None:
     """Evict without a ghost: nobody else was ever told of it, so nobody can offer it again or ask for the ghost.
 
-    A later joiner is answered TOO_OLD and gets what is left.
+    A later joiner is answered TOO_OLD and gets what is left. What a fork has in common with its parent is not dropped:
+    the context covers it, so it would be answered GONE, and deleted where it is still held.
     """
     held.log.cut(entry[ORIGIN], entry[STAMP])
     shown = held.store.shown(key) is not ABSENT

@@ -371,6 +371,10 @@ class Replica:
         self.members.renamed(origin)
         self._events.clear()
 
+    def shared(self) -> None:
+        """This process is about to fork: what is held here now, the child holds as well."""
+        self.map.shared = self.map.clock.last
+
     # ---- receiving ------------------------------------------------------------------------------------------------
 
     def receive(self, link: int, data: bytes, reading: Reading) -> None:

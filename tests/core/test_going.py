@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, LIVE, STATE, TOUCH, VALUE, live_entry
 from crdtcache.core.lwwmap import Verdict
 from crdtcache.core.store import ABSENT
@@ -312,4 +314,29 @@ def test_who_never_had_a_peer_keeps_no_ghosts() -> None:
     world.add("b")
     world.calm()
     assert len(world.visible("b")) == 10
+    world.check()
+
+
+@pytest.mark.parametrize("ttl_ms", [0, 40], ids=["values", "what has expired"])
+@pytest.mark.parametrize(("crowded", "other"), [("child", "parent"), ("parent", "child")])
+def test_e1_what_a_fork_has_in_common_with_its_parent_is_lost_by_neither_because_the_other_makes_room(
+    crowded: str, other: str, ttl_ms: int
+) -> None:
+    """Found by fuzzing: before they had met, one forgot it outright, and told the other that it had been deleted."""
+    world = World((), origins={"parent": 5, "child": 5}, seeded=ttl_ms > 0)
+    for name in ("parent", "child"):  # stamp by stamp the same
+        limits = {"max_bytes": 20_000} if ttl_ms else {"maxsize": 10}
+        world.add(name, **limits if name == crowded else {})
+        for i in range(8):
+            world.put(name, i, i, ttl_ms)
+    world["parent"].shared()
+    world["child"].renamed(77, "child", world.wall_ms("child") + 1, world.reading("child"))
+    for i in range(8):
+        world.touch(other, i, HOUR_MS)  # the one that makes room does not hear of it
+    for i in range(500):
+        world.put(crowded, f"own {i}", i, ttl_ms)
+        world.step(5)
+    assert len(world[crowded].store.entries) < 150, "what was written since the fork leaves no ghosts"
+    world.calm()
+    assert [world.get(other, i) for i in range(8)] == list(range(8))
     world.check()
