@@ -4,8 +4,9 @@ Once a replica's time is corrected back by more than `max_drift`, honest peers p
 before, and would go on to do so with every later write of that origin: stamps never go back. So it begins anew, as a
 restarted process does that loads its entries as offers: a new origin, no context (an empty one is always safe), and the
 entries that it holds. Own writes that lie in the future are moved back by as much as the clock was ahead: their true
-time, so that they beat what they had seen and not what others wrote after them. What others have stamped in that
-future is forgotten, not covered: they take it back themselves.
+time, so that they beat what they had seen and not what others wrote after them. So are a parent's that a fork has
+inherited, since the parent may have no other link; where it has, it moves them to much the same time. What others have
+stamped in that future is forgotten, not covered: they take it back themselves.
 
 Decision: the old context goes too. It covers writes that were accounted for only because a future write here beat
 them; with that gone they would be answered GONE, everywhere. Source: DESIGN section 11.
@@ -43,7 +44,7 @@ def rewind(held: LWWMap, origin: int, back_ms: int, reading: Reading) -> list[Mo
         if entry[STAMP] > limit or entry[TOUCH] > limit
     ]
     future.sort(key=_when)
-    old, stamp = held.origin, 0
+    stamp = 0
     log.clear()
     moved: list[Moved] = []
     if mark[0] > limit:
@@ -51,7 +52,7 @@ def rewind(held: LWWMap, origin: int, back_ms: int, reading: Reading) -> list[Mo
         mark = (stamp, origin)
         log.append(origin, stamp, None)
     for at, key, entry in future:
-        mine = entry[ORIGIN] == old or entry[STAMP] <= limit
+        mine = entry[ORIGIN] == held.origin or entry[ORIGIN] in held.former or entry[STAMP] <= limit
         if not mine or entry[:2] <= cleared or (entry[STATE] == DEAD and entry[EXPIRES]):
             held.replace(key, None, entry, reading, remote=True)
             continue

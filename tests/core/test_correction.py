@@ -294,3 +294,18 @@ def test_a_clear_and_a_touch_of_a_fast_clock_are_taken_back_too() -> None:
     world.run(1_500)
     assert world.get("a", "after") is None
     world.check()
+
+
+def test_what_a_fork_has_from_its_parent_is_taken_back_by_it_too() -> None:
+    """A master that warms a cache and forks is a member of nothing: only its children can take back what it wrote."""
+    world = World("abc", corrected=True, tuning=LONG, offsets={"a": 2_000})
+    for i in range(10):
+        world.put("a", i, i)
+    world["a"].renamed(77, "child", world.wall_ms("a") + 1, world.reading("a"))
+    world["a"].renamed(78, "grandchild", world.wall_ms("a") + 2, world.reading("a"))
+    world.put("a", "own", 1)
+    world.calm()
+    assert world["a"].stats()["begun_anew"] == 1
+    for name in "abc":
+        assert [world.get(name, key) for key in (*range(10), "own")] == [*range(10), 1]
+    world.check()
