@@ -36,6 +36,10 @@ class Postponed:
     def __bool__(self) -> bool:
         return bool(self._calls)
 
+    def renew(self) -> None:
+        """In a forked child: whoever was catching up is not here any more. What waits is still to be done here too."""
+        self._catching_up = False
+
     def add(self, call: Callable[[], object]) -> None:
         """Do it later."""
         self._calls.append(call)

@@ -220,6 +220,7 @@ class Node(LocalMap[K, V]):
         origin = int.from_bytes(os.urandom(8), "big") or 1
         self._replica.renamed(origin, self._settings.name, reading.wall_ms, reading)
         self._flights.renew()
+        self._postponed.renew()
         self._subscriptions.renew()
         self._attach(None)
         if parent is not None:

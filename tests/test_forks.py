@@ -173,6 +173,69 @@ def test_a_fork_beside_busy_threads_leaves_no_lock_held():
     assert told == [{"exits": [0] * 12}]
 
 
+def test_a_fork_beside_a_thread_that_serves_postponed_calls_serves_its_own():
+    told = run("""
+        node, busy, forked = Node(), threading.Event(), threading.Event()
+        node["of the parent"] = node["of the child"] = 1
+
+        def serve():
+            busy.set()
+            assert forked.wait(10)
+
+        def work():
+            with node._lock:  # as from a finalizer in the middle of a change
+                node._postpone(serve)
+                node.delete("of the parent")
+            node["other"] = [1]
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert busy.wait(10)
+
+        def use():
+            with node._lock:
+                node.delete("of the child")
+            node["other"] = [2]
+            say(keys=sorted(node))
+
+        child = fork(use)
+        forked.set()
+        thread.join()
+        assert joined(child) == 0
+        say(keys=sorted(node))
+    """)
+    assert sorted(each["keys"] for each in told) == [["of the child", "other"], ["other"]]
+
+
+def test_what_a_parent_evicts_before_its_child_calls_it_is_no_delete_at_the_child():
+    told = run("""
+        node = Node(listen="127.0.0.1:0", max_bytes=40_000)
+        node.start()
+        for i in range(20):
+            node[f"warm {i}"] = i
+        go_on = os.pipe()
+
+        def serve():
+            os.read(go_on[0], 1)
+            assert node["warm 0"] == 0                      # the first use
+            assert node.wait_ready(min_peers=1)
+            until(lambda: "last" in node)
+            say(warm=sum(f"warm {i}" in node for i in range(20)), gone=node.stats()["gone"])
+
+        child = fork(serve)
+        for i in range(20):
+            node[f"large {i}"] = "x" * 5_000                # none of the small ones has room beside them
+        for i in range(20):
+            node.delete(f"large {i}")
+        node["last"] = 1
+        say(warm=sum(f"warm {i}" in node for i in range(20)), gone=0)
+        os.write(go_on[1], b"x")
+        assert joined(child) == 0
+        node.close()
+    """)
+    assert told == [{"warm": 0, "gone": 0}, {"warm": 20, "gone": 0}]
+
+
 def test_a_port_that_the_parent_holds_is_no_reason_not_to_serve():
     told = run("""
         import socket
