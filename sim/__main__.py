@@ -6,6 +6,7 @@ Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -18,6 +19,7 @@ from typing import TextIO
 from sim import bench, bugs
 from sim.coverage import counted, rough, table
 from sim.doctor import doctor
+from sim.engine import SECOND
 from sim.plan import Plan, PlanError, read_plan
 from sim.record import Recording, record
 from sim.report import page
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("why", "why a node showed what it showed", _why)
     sub.add_argument("plan", type=Path)
     sub.add_argument("--key", required=True)
-    sub.add_argument("--node", type=int, required=True)
+    sub.add_argument("--node", type=_number, required=True, help="its number, or n and its number")
     sub.add_argument("--at", type=float, required=True, metavar="SECONDS")
     sub = command("canaries", "planted bugs: seeds until each is found, what finds it, how small it becomes", _canaries)
     sub.add_argument("names", nargs="*")
@@ -97,6 +99,10 @@ def parser() -> argparse.ArgumentParser:
     sub = command("bench", "events per second", _bench)
     sub.add_argument("--quick", action="store_true")
     return parser
+
+
+def _number(node: str) -> int:
+    return int(node.removeprefix("n"))
 
 
 def _list(_: argparse.Namespace) -> int:
@@ -160,6 +166,9 @@ def _report(result: Result) -> int:
     _say(f"repeat it:  python -m sim replay {path}")
     _say(f"shrink it:  python -m sim shrink {path}")
     _say(f"look at it: python -m sim replay {path} --html {path.with_suffix('.html')}")
+    if found.key is not None and found.node >= 0:
+        key, at = shlex.quote(str(found.key)), found.now / SECOND
+        _say(f"explain it: python -m sim why {path} --key {key} --node n{found.node} --at {at:.3f}")
     return 1
 
 

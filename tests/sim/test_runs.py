@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from sim import bugs
@@ -122,6 +124,8 @@ class TestCommandLine:
         assert code == 1
         assert "VIOLATION" in out
         assert "python -m sim replay sim-failures" in out
+        told = next(line for line in out.splitlines() if line.startswith("explain it:"))
+        assert main(shlex.split(told.partition("python -m sim ")[2])) == 0
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),

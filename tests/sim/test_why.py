@@ -25,7 +25,7 @@ def test_a_cut_is_named(tmp_path, capsys):
     assert "holds a dead entry, delete" in why(plan, "k", 2, 9.5)[0]
     path = tmp_path / "plan.json"
     plan.write(path)
-    assert main(["why", str(path), "--key", "k", "--node", "2", "--at", "5"]) == 0
+    assert main(["why", str(path), "--key", "k", "--node", "n2", "--at", "5"]) == 0
     assert "n2 at 5.000 s holds nothing" in capsys.readouterr().out
     assert main(["why", str(path), "--key", "k", "--node", "3", "--at", "5"]) == 64
     assert "no node 3; there are 0..2" in capsys.readouterr().err
