@@ -85,10 +85,7 @@ def encoder(codec: Codec | None) -> Encoder:
         if not isinstance(written, bytes):
             raise EncodeError(f"{codec!r} encoded a {kind.__name__} as {written.__class__.__name__}, not as bytes")
         if limit is not None and len(written) + 1 > limit:
-            raise ValueTooLarge(
-                f"a value of {len(written) + 1} bytes is above the limit of {limit} bytes (max_value_bytes, and "
-                "Tuning.inline_bytes)"
-            )
+            raise ValueTooLarge.of_value(len(written) + 1, limit)
         return Packed(head + written)
 
     return encode_by

@@ -57,6 +57,14 @@ class ValueTooLarge(CrdtCacheError, ValueError):
     Do: store less under one key, or raise the limit that the message names on every node.
     """
 
+    @classmethod
+    def of_value(cls, length: int, limit: int) -> ValueTooLarge:
+        """The error for a value of `length` bytes."""
+        return cls(
+            f"a value of {length} bytes is above the limit of {limit} bytes: store it in parts or keep a reference to "
+            "it, or raise the smaller of max_value_bytes and Tuning.inline_bytes (32 KiB for now) on every node"
+        )
+
 
 class KeyTypeError(CrdtCacheError, TypeError):
     """Fault: the caller's: keys are str, bytes, int (64 bits) and tuples of these.

@@ -66,7 +66,7 @@ class Settings:
             "insecure": self.insecure,
             "maxsize": self.maxsize,
             "max_bytes": self.max_bytes,
-            "max_value_bytes": self.max_value_bytes,
+            "max_value_bytes": min(self.max_value_bytes, self.tuning.inline_bytes),  # the one that counts
             "ttl": self.ttl_ms / 1_000 if self.ttl_ms else None,
             "ttl_jitter": self.ttl_jitter,
             "stale_ttl": self.stale_ms / 1_000,

@@ -79,9 +79,7 @@ def encode(value: object, limit: int | None = None) -> Value:
         value = _packed(value)
         length = len(value)
     if limit is not None and length > limit:
-        raise ValueTooLarge(
-            f"a value of {length} bytes is above the limit of {limit} bytes (max_value_bytes, and Tuning.inline_bytes)"
-        )
+        raise ValueTooLarge.of_value(length, limit)
     return value  # type: ignore[return-value]
 
 

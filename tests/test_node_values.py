@@ -116,8 +116,10 @@ def test_a_value_at_the_limit_is_kept(node):
         assert node["k"] == value
     small = Node(max_value_bytes=10)
     small["k"] = "x" * 10
-    with pytest.raises(ValueTooLarge, match=r"11 bytes.* limit of 10"):
+    with pytest.raises(ValueTooLarge, match=r"11 bytes.* limit of 10.* store it in parts"):
         small["k"] = "x" * 11
+    assert small.status()["settings"]["max_value_bytes"] == 10
+    assert node.status()["settings"]["max_value_bytes"] == 32_768  # whatever the argument says, until values are cut
 
 
 def test_big_ints_booleans_and_floats_keep_their_types(node):
