@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from crdtcache.arguments import MISSING, moment
 from crdtcache.codecs import Codec, decoder, encoder
-from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
+from crdtcache.core.entry import DEAD, EXPIRES, STATE, VALUE, Entry, Key, Packed, Version, is_key, key_bytes, version_of
 from crdtcache.core.outcome import Dial
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.core.replica import Replica
@@ -165,7 +165,8 @@ class Lookup(Mapping[K, V]):
         if shown is ABSENT:
             self._use()
             store = self._replica.store
-            if self._postponed.owned():
+            if self._postponed.owned() or not is_key(key):
+                # A key that is only equal to one that is here (True, 1.0, a StrEnum) finds it, and stays outside.
                 shown = store.shown(cast("Key", key))
             else:
                 with self._lock:
@@ -181,12 +182,10 @@ class Lookup(Mapping[K, V]):
 
     def _value(self, shown: object) -> object:
         """A reader's copy of the value that `shown` stands for, MISSING where it has expired or there is none."""
-        if shown is ABSENT:
-            return MISSING
-        if shown.__class__ is tuple:
-            entry = cast("Entry", shown)
-            return MISSING if 0 < entry[EXPIRES] <= self._wall_ms() else self._open(entry[VALUE])
-        return shown
+        if shown.__class__ is not tuple:
+            return MISSING if shown is ABSENT else shown
+        entry = cast("Entry", shown)
+        return MISSING if 0 < entry[EXPIRES] <= self._wall_ms() else self._open(entry[VALUE])
 
     def _open(self, value: object) -> object:
         """A reader's copy of a stored value; MISSING, and one warning per node, where it cannot be read."""

@@ -216,12 +216,11 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     @postponed(False)
     def evict(self, key: K) -> bool:
         """Drop the value from this node's memory only; whether there was one."""
+        self._check_key(key)
         reading = self._clock.reading()
         with self._lock:
             dropped = self._replica.evict(cast("Key", key), reading)
             outcomes = self._outcomes()
-        if not dropped:
-            self._check_key(key)
         self._told(outcomes)
         return dropped
 
@@ -244,6 +243,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: V | D) -> V | D: ...
     def pop(self, key: K, default: object = REQUIRED) -> object:
         """Delete `key` everywhere and return its value; without one here `default`, or KeyError."""
+        self._check_key(key)  # one that is only equal (True, 1.0, a StrEnum) must not come into the map
         if self._postponed.owned():
             value = self.get(key, MISSING)
             self.delete(key)
@@ -255,8 +255,6 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             if found:
                 self._replica.delete(cast("Key", key), reading)
             outcomes = self._outcomes()
-        if not found:
-            self._check_key(key)
         self._told(outcomes)
         return self._popped(key, self._open(entry[VALUE]) if entry is not None and found else MISSING, default)
 

@@ -35,6 +35,7 @@ __all__ = [
     "Value",
     "Version",
     "dead_entry",
+    "is_key",
     "key_bytes",
     "live_entry",
     "merge",
@@ -167,6 +168,14 @@ def key_bytes(key: Key) -> bytes:
         raise KeyTypeError(f"key {key!r} does not fit 64 bits; use str(key)") from None
     except (UnicodeEncodeError, ValueError) as error:
         raise EncodeError(f"key {key!r} cannot be encoded: {error}") from None
+
+
+def is_key(key: object) -> bool:
+    """Whether `key` is made of exactly the types that keys have: what may stand in the map, not only equal it."""
+    kind = key.__class__
+    if kind is tuple:
+        return all(map(is_key, key))  # type: ignore[call-overload]
+    return kind is str or kind is bytes or kind is int
 
 
 def _check_tuple(key: object, depth: int = 0) -> None:
