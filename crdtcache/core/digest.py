@@ -152,6 +152,17 @@ class Digest:
         self._stale[group] = 0
         return list(keys)
 
+    def rebuild(self) -> None:
+        """Make the tree anew, in the same arrays: the write path holds on to them."""
+        for numbers in (self.sums, self._visible, self._dead, self._stale):
+            numbers[:] = array(numbers.typecode, bytes(numbers.itemsize * len(numbers)))
+        self._groups[:] = [None] * len(self._groups)
+        self.total = 0
+        self.marks.clear()
+        for key in self._entries:
+            self.mark(key, None)
+        self.fold()
+
     def rebuilt(self) -> Digest:
         """The same tree made anew from the map: what `check` compares with."""
         fresh = Digest(self._entries, self.seed)

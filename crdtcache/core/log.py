@@ -130,6 +130,16 @@ class Log:
         self._columns.clear()
         self.count = 0
 
+    def mend(self, origin: int) -> int:
+        """After an interruption: drop what has no key yet, count anew. The last stamp logged of `origin`."""
+        column = self.column(origin)
+        del column.stamps[len(column.keys) :], column.keys[len(column.stamps) :]
+        for notes in (column.bases, column.sinces):
+            for stamp in [stamp for stamp in notes if stamp not in set(column.stamps)]:
+                del notes[stamp]
+        self.count = sum(len(each.stamps) for each in self._columns.values())
+        return column.stamps[-1] if column.stamps else column.floor
+
     def trim(self) -> None:
         """Drop the oldest sixteenth, whoever wrote it."""
         excess = max(1, self.count - self.cap + self.cap // 16)

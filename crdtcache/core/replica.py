@@ -14,9 +14,10 @@ is a few lines that hand on to a room.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from crdtcache.core import removal
 from crdtcache.core.clock import NEVER, Guard, Reading, stamp_ms
@@ -41,6 +42,7 @@ from crdtcache.core.messages import (
 )
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.recovery import recover
 from crdtcache.core.rewind import rewind
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
@@ -69,6 +71,25 @@ class Peer(NamedTuple):
     address: str
     connected: bool
     lag_ms: int | None
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _recovering(turn: Callable[Concatenate[Replica, P], T]) -> Callable[Concatenate[Replica, P], T]:
+    """A turn that an exception of a signal handler may end anywhere: what is half done then is made whole."""
+
+    @functools.wraps(turn)
+    def whole(replica: Replica, /, *args: P.args, **rest: P.kwargs) -> T:
+        try:
+            return turn(replica, *args, **rest)
+        except BaseException:
+            replica.shaken_ns = max((each.mono_ns for each in args if isinstance(each, Reading)), default=0)
+            replica.mend()
+            raise
+
+    return whole
 
 
 class Replica:
@@ -114,6 +135,7 @@ class Replica:
         self._links: dict[int, Link] = {}
         self._ready: dict[int, None] = {}  # the links that may have something to send
         self._pushed = 0  # the last own write that made all of them ready
+        self.shaken_ns: int | None = None  # when a change was interrupted in the middle
         self._gaps = Gaps(self.tuning, rng)
         self._events: list[Event] = []
         self._context_ns = reading.mono_ns
@@ -193,6 +215,7 @@ class Replica:
         self.settle()
         self.map.listening = value
 
+    @_recovering
     def _settle_full(self) -> None:
         if self.interrupts():
             return
@@ -202,9 +225,18 @@ class Replica:
 
     def settle(self) -> None:
         """Make the accounts of what `write` has buffered; every other method does so first."""
+        if self.shaken_ns is not None:
+            self.mend()
         if self.map.fresh:
             self._settle_full()
 
+    def mend(self) -> None:
+        """Make whole what an exception has left half changed; if this is interrupted as well, the next turn does it."""
+        if self.shaken_ns is not None and not self.interrupts():
+            recover(self.map, self.shaken_ns)
+            self.shaken_ns = None
+
+    @_recovering
     def put(self, key: Key, value: Value, expires_at: int, reading: Reading) -> Version:
         """Write `value`; `expires_at` in Unix ms, 0 for never. The caller has checked key and value."""
         self.settle()
@@ -213,21 +245,25 @@ class Replica:
             self._make_room(reading)
         return Version(stamp, self.origin)
 
+    @_recovering
     def delete(self, key: Key, reading: Reading) -> tuple[Version, bool]:
         """Delete everywhere, also an absent key. Returns whether a value was visible here."""
         self.settle()
         return self.map.delete(key, reading)
 
+    @_recovering
     def touch(self, key: Key, expires_at: int, reading: Reading) -> bool:
         """Give a visible entry a new expiry (Unix ms, 0 for never); False where there is none."""
         self.settle()
         return self.map.touch(key, expires_at, reading)
 
+    @_recovering
     def evict(self, key: Key, reading: Reading) -> bool:
         """Drop the value from this memory only; False where there is none."""
         self.settle()
         return self.map.evict(key, reading)
 
+    @_recovering
     def clear(self, reading: Reading) -> Version:
         """Clear the whole cluster of everything written before this instant."""
         self.settle()
@@ -236,6 +272,7 @@ class Replica:
         removal.clear_step(self.map, reading, self.tuning.step_entries)
         return version
 
+    @_recovering
     def clear_local(self, reading: Reading) -> None:
         """Drop every value from this memory only."""
         self.settle()
@@ -248,6 +285,7 @@ class Replica:
         self.settle()
         return self.map.visible(key, reading)
 
+    @_recovering
     def expire_due(self, reading: Reading, key: Key | None = None) -> list[Key]:
         """Expire what is due by the own clock now; the keys, or only `key` where it was among them."""
         self.settle()
@@ -377,6 +415,7 @@ class Replica:
 
     # ---- receiving ------------------------------------------------------------------------------------------------
 
+    @_recovering
     def receive(self, link: int, data: bytes, reading: Reading) -> None:
         """One frame from a link. Raises nothing for bad bytes: the link is broken with a reason instead."""
         self.settle()
@@ -590,6 +629,7 @@ class Replica:
         due = min((next_ms - self._lead_ms) * _MS, self._swept_ns + 10 * sweep_ns)
         return max(due, self._swept_ns + sweep_ns)
 
+    @_recovering
     def advance(self, reading: Reading) -> None:
         """Do what is due: expiry, clearing, collection, room, pulls, context messages, silent links, calls."""
         self.settle()

@@ -106,7 +106,7 @@ class Wheel:
 
     def __init__(self) -> None:
         self._near: dict[int, dict[Key, None]] = {}
-        self._far: dict[int, list[Key]] = {}
+        self._far: dict[int, dict[Key, None]] = {}
         self._near_ids: list[int] = []
         self._far_ids: list[int] = []
         self._moved = 0  # far slots below this one have been moved to the near ones, and are never made again
@@ -119,9 +119,9 @@ class Wheel:
         elif was_ms >> self._FAR != far:
             slot = self._far.get(far)
             if slot is None:
-                slot = self._far[far] = []
+                slot = self._far[far] = {}
                 heapq.heappush(self._far_ids, far)
-            slot.append(key)
+            slot[key] = None
 
     def _near_add(self, key: Key, expires_ms: int) -> None:
         near = expires_ms >> self._NEAR
@@ -269,6 +269,25 @@ class Store:
         """Make everything old, so that no lookup finds it young."""
         self.direct.turn()
         self.guarded.turn()
+
+    def rebuild(self, buffered: Mapping[Key, int], shows: Callable[[Key, Entry], bool]) -> None:
+        """Sums, expiry and generations from the entries: of the live ones, those that `shows` says are shown.
+
+        The values of `buffered` keys are in the young generation and nowhere else: they stay.
+        """
+        young = self.direct.young
+        for key in [key for key in young if key not in buffered]:
+            del young[key]
+        self.direct.old.clear()
+        self.guarded.clear()
+        self.expiring = Wheel()
+        self.bytes = 0
+        for key, entry in self.entries.items():
+            self.bytes += INDEX_BYTES + weight(key) + weight(entry[VALUE])
+            if entry[STATE] == LIVE and key not in buffered and shows(key, entry):
+                self.show(key, entry)
+            if entry[EXPIRES] and entry[STATE] != DEAD:
+                self.expiring.add(key, entry[EXPIRES])
 
     def over(self) -> bool:
         """Whether a live value should be evicted."""

@@ -188,3 +188,10 @@ def test_a_sweep_of_a_few_keys_goes_on_where_it_stopped() -> None:
         for key in due:
             del ends[key]
     assert ends == {}
+
+
+def test_a_key_whose_expiry_comes_and_goes_leaves_one_reference() -> None:
+    wheel, now = Wheel(), 1_700_000_000_000
+    for _ in range(1_000):
+        wheel.add("k", now + 86_400_000)
+    assert [len(slot) for slot in wheel._far.values()] == [1]

@@ -21,6 +21,7 @@ READING_ORDER = (
     "core.store",
     "core.writing",
     "core.lwwmap",
+    "core.recovery",
     "core.removal",
     "core.rewind",
     "core.slices",
