@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from crdtcache.core.digest import LEAF, is_node
+from crdtcache.core.digest import LEAF, apart
 from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value, Version, key_bytes
 from crdtcache.core.messages import (
     Answered,
@@ -57,8 +57,7 @@ _EXT_PACKED, _EXT_REMOVED = 1, 2
 _MAX64 = (1 << 64) - 1
 _SMALL = 512
 _version = struct.Struct(">QQ")
-_packer = msgpack.Packer(autoreset=True)
-_pack: Callable[[object], bytes] = _packer.pack
+_pack: Callable[[object], bytes] = msgpack.Packer(autoreset=True).pack
 _SCALARS = frozenset((str, bytes, int, float, bool, type(None)))
 
 
@@ -248,8 +247,9 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     names = [_key(key, limits) for key in _tuple(keys)]
     count = len(names)
     origins = [_number(origin) for origin in _tuple(table)]
-    if makers is None:
-        makers = bytes(count)
+    if len(frozenset(names)) != count:
+        raise FrameError("a key that is named twice")
+    makers = bytes(count) if makers is None else makers
     if not (len(makers) == len(_tuple(values)) == count) or (count and not origins):
         raise FrameError("columns of different lengths")
     versions = _numbers(stamps, count)
@@ -353,7 +353,7 @@ def _parse_ready(part: tuple[Any, ...], __: Limits) -> Ready:
 
 def _parse_nodes(part: tuple[Any, ...], __: Limits) -> Nodes:
     _, session, nodes, sums, counts, *_ = part
-    nodes, counts = _every(_node, nodes), _every(_number, counts)
+    nodes, counts = _nodes(nodes), _every(_number, counts)
     if len(counts) not in (16 * len(nodes), 256 * len(nodes)) or any(
         len(counts) // len(nodes) * n >= 2 * LEAF for n in nodes
     ):
@@ -362,18 +362,18 @@ def _parse_nodes(part: tuple[Any, ...], __: Limits) -> Nodes:
 
 
 def _parse_list(part: tuple[Any, ...], limits: Limits) -> List:
-    return List(_number(part[1]), _every(_node, part[2]), _entries(part[3], part[4], limits))
+    return List(_number(part[1]), _nodes(part[2]), _entries(part[3], part[4], limits))
 
 
 def _parse_want(part: tuple[Any, ...], limits: Limits) -> Want:
     return Want(_number(part[1]), [_key(key, limits) for key in _tuple(part[2])])
 
 
-def _node(value: object) -> int:
-    node = _number(value)
-    if not is_node(node):
-        raise FrameError(f"{node} where a node of the digest is due")
-    return node
+def _nodes(values: object) -> tuple[int, ...]:
+    nodes = _every(_number, values)
+    if not apart(nodes):
+        raise FrameError("nodes that are not of the digest, named twice, or within each other")
+    return nodes
 
 
 def _every(parse: Callable[[object], int], values: object) -> tuple[int, ...]:
@@ -396,5 +396,5 @@ _PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
     _CODES[Nodes]: _parse_nodes,
     _CODES[List]: _parse_list,
     _CODES[Want]: _parse_want,
-    _CODES[Turn]: lambda part, _: Turn(_number(part[1]), _every(_node, part[2]), part[3] is True),
+    _CODES[Turn]: lambda part, _: Turn(_number(part[1]), _nodes(part[2]), part[3] is True),
 }

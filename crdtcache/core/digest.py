@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
 import xxhash
@@ -24,7 +24,18 @@ from crdtcache.core.entry import DEAD, STATE, VALUE, Entry, Key, key_bytes
 Header: TypeAlias = tuple[int, int, int, int, int, int]
 """An entry without its value."""
 
-__all__ = ["BUCKET_BITS", "BUCKET_SHIFT", "DIGEST_VERSION", "LEAF", "MASK", "ROOT", "Digest", "hash64", "is_node"]
+__all__ = [
+    "BUCKET_BITS",
+    "BUCKET_SHIFT",
+    "DIGEST_VERSION",
+    "LEAF",
+    "MASK",
+    "ROOT",
+    "Digest",
+    "apart",
+    "hash64",
+    "is_node",
+]
 
 DIGEST_VERSION = 1
 BUCKET_BITS = 16
@@ -44,6 +55,14 @@ hash64 = xxhash.xxh3_64_intdigest
 def is_node(node: int) -> bool:
     """Whether the number is one of a node of the tree."""
     return 0 < node < 2 * LEAF and node.bit_length() % 4 == 1
+
+
+def apart(nodes: Collection[int]) -> bool:
+    """Whether these are nodes of the tree, each named once, and none of them lies below another."""
+    named = frozenset(nodes)
+    return len(named) == len(nodes) and not any(
+        not is_node(n) or any(n >> up in named for up in range(4, BUCKET_BITS + 1, 4)) for n in nodes
+    )
 
 
 def _buckets(node: int) -> tuple[int, int]:
@@ -128,6 +147,8 @@ class Digest:
 
     def node(self, node: int) -> tuple[int, int]:
         """(sum of the visible, count of all, the dead included) below a node. The caller has folded."""
+        if node == ROOT:
+            return self.total & MASK, len(self._entries)
         low, high = _buckets(node)
         return sum(self.sums[low:high]) & MASK, sum(self._visible[low:high]) + sum(self._dead[low:high])
 

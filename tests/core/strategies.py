@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from hypothesis import strategies as st
 
+from crdtcache.core.digest import apart
 from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Packed
 from crdtcache.core.messages import (
     Answered,
@@ -76,7 +79,7 @@ def slices(draw: st.DrawFn) -> Slice:
     """A slice whose items lie within it, a few of them written twice or touched."""
     lo, hi = sorted((draw(words64), draw(words64)))
     items = []
-    for key in draw(st.lists(keys, max_size=4)) if hi > lo else []:
+    for key in draw(st.lists(keys, max_size=4, unique=True)) if hi > lo else []:
         first, latest = sorted((draw(st.integers(lo + 1, hi)), draw(st.integers(lo + 1, hi))))
         entry = draw(st.one_of(entries(), entries(st.tuples(st.just(latest), origins))))
         base = draw(st.one_of(st.just((0, 0)), st.tuples(stamps, origins)))
@@ -85,9 +88,10 @@ def slices(draw: st.DrawFn) -> Slice:
     return Slice(draw(origins), lo, hi, draw(st.integers(0, hi)), draw(marks), tuple(sorted(clears)), items)
 
 
+offered = st.lists(st.tuples(keys, entries()), max_size=4, unique_by=itemgetter(0))
 sessions = st.one_of(st.integers(2, 5), words64)
 any_node = st.integers(0, 4).flatmap(lambda level: st.integers(1 << 4 * level, (2 << 4 * level) - 1))
-nodes = st.lists(any_node, max_size=3, unique=True).map(tuple)
+nodes = st.lists(any_node, max_size=3).filter(apart).map(tuple)
 
 
 @st.composite
@@ -115,10 +119,10 @@ messages = st.one_of(
     st.builds(Ready, sessions, st.lists(rows, max_size=4), words64, marks, words64, st.lists(origins).map(tuple)),
     st.builds(Busy, sessions, st.integers(0, 3_600_000)),
     sums(),
-    st.builds(List, sessions, nodes, st.lists(st.tuples(keys, entries()), max_size=4)),
+    st.builds(List, sessions, nodes, offered),
     st.builds(Want, sessions, st.lists(keys, max_size=4)),
     st.builds(Turn, sessions, nodes, st.booleans()),
-    st.builds(Offer, sessions, words64, st.lists(st.tuples(keys, entries()), max_size=4)),
+    st.builds(Offer, sessions, words64, offered),
     st.builds(End, sessions, words64, st.booleans()),
     st.builds(Answered, sessions, words64, st.booleans()),
     st.builds(Gone, st.lists(st.tuples(keys, stamps, origins), max_size=4)),

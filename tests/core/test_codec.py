@@ -53,6 +53,8 @@ GOLDEN = Path(__file__).with_name("golden.txt")
 A, B = 0x0102030405060708, 0xF1F2F3F4F5F6F7F8
 S = 0x18BCFE568000000
 
+FIVES = (5).to_bytes(8, "big") * 2
+
 SAMPLES: dict[str, Message] = {
     "context": Context(
         [Row(A, S + 5, S + 9), Row(B, 0, S)],
@@ -93,7 +95,7 @@ SAMPLES: dict[str, Message] = {
     "nodes, none": Nodes(1, (), (), ()),
     "list": List(1, (16, 131_071), [("k", (S, A, S, A, 1_900, GHOST, None)), (b"l", dead_entry(S + 1, B, (S, A)))]),
     "want": Want(1, ["k", ("a", 1)]),
-    "turn": Turn(1, (256, 65_536), False),
+    "turn": Turn(1, (256, 131_071), False),
     "turn, the last": Turn(1, (), True),
     "offer": Offer(1, 2, [("k", live_entry(S, A, 0, None)), ("l", dead_entry(S, B, (S - 1, A)))]),
     "offer, an answer": Offer(0, 0, [("k", live_entry(S, A, 0, b"v"))]),
@@ -218,6 +220,11 @@ def offer_frame(*, key: object = "k", values: object = (None,), states: object =
         msgpack.packb([1, [15, 1, [True]]]),
         msgpack.packb([1, [15, 1, ["k" * 1_025]]]),
         msgpack.packb([1, [16, 1, [32], True]]),
+        msgpack.packb([1, [13, 1, [16, 16], bytes(256), [0] * 32]]),  # a node that is named twice
+        msgpack.packb([1, [14, 1, [1, 131_071], [], [[], None, b"", None, None, None, []]]]),  # one within the other
+        msgpack.packb([1, [16, 1, [256, 4_096], True]]),
+        msgpack.packb([1, [8, 1, 1, ["k", "k"], [[A], None, bytes(16), None, None, None, [1, 2]]]]),  # a key twice
+        msgpack.packb([1, [2, A, 1, 8, 8, [0, 0], [], ["k", "k"], [[A], None, FIVES, None, None, None, [1, 2]], []]]),
         offer_frame(key=True),
         offer_frame(key=None),
         offer_frame(key=1.5),
