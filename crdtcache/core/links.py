@@ -1,17 +1,20 @@
 """One connection to a member, seen from the core: its cursors, what waits to be sent, when it was last heard.
 
 Decision: the state of a slow peer is a number per origin (the cursor), not a queue of entries; only control
-messages, which are few, wait here as bytes.
+messages, which are few, wait here as bytes, and those are counted: who makes more of them than it takes loses the link.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from crdtcache.core.entry import Key
 from crdtcache.core.messages import Hello
 from crdtcache.core.session import Session
 
 __all__ = ["Link"]
+
+_HEAD_BYTES = 48  # what a queued message takes beside its bytes
 
 
 class Link:
@@ -21,6 +24,7 @@ class Link:
         "age_ms",
         "aged_ns",
         "before",
+        "better",
         "came_ns",
         "control",
         "cursors",
@@ -29,6 +33,8 @@ class Link:
         "hello",
         "incomplete",
         "number",
+        "opens",
+        "opens_ns",
         "our_dial",
         "retry_ns",
         "roots",
@@ -40,6 +46,7 @@ class Link:
         "their_ms",
         "told_ns",
         "too_old",
+        "waiting",
     )
 
     def __init__(self, number: int, hello: Hello, now_ns: int, *, our_dial: bool) -> None:
@@ -53,6 +60,8 @@ class Link:
         self.their_ms = 0  # the time in the last frame, of the peer's monotonic clock
         self.came_ns = 0  # when that frame came
         self.control: deque[bytes] = deque()
+        self.waiting = 0  # bytes of memory that `control` takes
+        self.better: dict[Key, None] = {}  # what is held of these goes out behind `control`: keys, made entries late
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
@@ -60,9 +69,22 @@ class Link:
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this
+        self.opens = 0  # of the peer, since `opens_ns` or a session that moved something
+        self.opens_ns = now_ns
         self.incomplete = 0  # sessions in a row that were not complete
         self.roots = (0, 0)  # our digest and the peer's, as of its last context message
         self.differ_ns = now_ns  # since when these two have not changed
+
+    def say(self, message: bytes) -> None:
+        """Queue a control message."""
+        self.control.append(message)
+        self.waiting += len(message) + _HEAD_BYTES
+
+    def take(self) -> bytes:
+        """The first of the control messages, to be sent now; there is one."""
+        message = self.control.popleft()
+        self.waiting -= len(message) + _HEAD_BYTES
+        return message
 
     @property
     def goes_on(self) -> bool:
@@ -72,4 +94,4 @@ class Link:
     @property
     def waits(self) -> bool:
         """Whether something waits to be sent, own writes left aside."""
-        return bool(self.control) or self.goes_on
+        return bool(self.control) or bool(self.better) or self.goes_on

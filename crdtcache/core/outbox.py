@@ -18,6 +18,7 @@ from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Members
 from crdtcache.core.messages import Context, Gone, Offer, Row, TooOld
+from crdtcache.core.session import offer_of
 from crdtcache.core.slices import make_slice
 
 __all__ = ["Outbox"]
@@ -51,12 +52,13 @@ class Outbox:
         size = 16
         room = self._held.tuning.frame_bytes - 64
         while target.control and size + len(target.control[0]) <= room:
-            messages.append(target.control.popleft())
+            messages.append(target.take())
             size += len(messages[-1])
         if target.control and not messages:
-            messages.append(target.control.popleft())
+            messages.append(target.take())
             size += len(messages[-1])
         if not target.control:
+            size = self._better(target, messages, size, room)
             size = self._slices(target, messages, size, room)
             if target.session is not None and size < room // 2:
                 self._session(target, messages, size, room, reading)
@@ -67,6 +69,16 @@ class Outbox:
         target.sent_ns = reading.mono_ns
         self._counts["frames_sent"] += 1
         return frame(reading.mono_ns // _MS, messages)
+
+    def _better(self, link: Link, messages: list[bytes], size: int, room: int) -> int:
+        """What is held of the keys that the peer spoke of, behind the control messages about them."""
+        while link.better and size < room // 2:
+            offer, rest = offer_of(0, 0, list(link.better), self._held, room - size, {})
+            link.better = dict.fromkeys(rest)
+            if offer.entries:
+                messages.append(encode(offer))
+                size += len(messages[-1])
+        return size
 
     def _slices(self, link: Link, messages: list[bytes], size: int, room: int) -> int:
         frontier = self._held.context.frontier
@@ -139,7 +151,7 @@ class Outbox:
         rows = [row for row in rows if said.get(row.origin) != row.now]
         said.update((row.origin, row.now) for row in rows)
         members, root = self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
-        link.control.append(encode(Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading))))
+        link.say(encode(Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading))))
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
 
@@ -155,15 +167,16 @@ class Outbox:
         return max(0, reading.wall_ms - self._correction.ms), link.their_ms, ago_ms
 
     def answer_gone(self, link: Link, gone: list[tuple[Key, int, int]]) -> None:
-        """O3's answer to a slice: GONE, then what is held for those keys."""
+        """O3's answer to a slice: GONE, then what is held for those keys.
+
+        The entries are looked up when the link can take them: their values would be a thousand times the slice.
+        """
         if self._held.partial:
             return  # a partial replica forgets for want of room: it knows nothing of removals (E4)
-        held, mark = self._held.store.entries, self._held.context.clear_mark
-        entries = [(key, held[key]) for key, _, _ in gone if key in held and held[key][:2] > mark]
+        held = self._held.store.entries
         for start in range(0, len(gone), 512):
-            link.control.append(encode(Gone(gone[start : start + 512])))
-        for key_entry in entries:
-            link.control.append(encode(Offer(0, 0, [key_entry])))
+            link.say(encode(Gone(gone[start : start + 512])))
+        link.better.update((key, None) for key, _, _ in gone if key in held)
 
     def position(self, reading: Reading) -> tuple[list[Row], int, tuple[int, int]]:
         """Rows, clock and clear mark, as a context message or a session begins with them."""

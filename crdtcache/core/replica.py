@@ -44,6 +44,7 @@ from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.recovery import recover
 from crdtcache.core.rewind import rewind
+from crdtcache.core.session import OutOfTurn
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
 from crdtcache.core.store import Store
@@ -54,6 +55,7 @@ __all__ = ["WIRE_MAX", "WIRE_MIN", "Peer", "Replica"]
 
 WIRE_MIN = WIRE_MAX = 1
 _MS = 1_000_000
+_MOST_FRAMES = 16  # of control messages may wait for a link; a peer that reads has less than one
 _GREETED_BEFORE = "this clock was set back, and the origin that was greeted with is no more"
 
 
@@ -442,9 +444,13 @@ class Replica:
                 source, f"a frame {age - source.age_ms} ms old; the limit is {self.tuning.max_frame_age_ms}", reading
             )
             return
+        most = _MOST_FRAMES * self.tuning.max_frame_bytes
         for message in messages:
             if source.number in self._links:
                 self._handle(source, message, reading)
+            if source.waiting > most:
+                self._break(source, f"{source.waiting} bytes wait to be sent; the limit is {most}", reading)
+                return
         if source.waits and source.number in self._links:
             self._ready[source.number] = None
         # All clocks are looked at each time: with many members, not for each of their signs of life.
@@ -470,7 +476,10 @@ class Replica:
             case Open() | Ready() if not self._believe(link, message.clear_mark, reading):
                 pass
             case _:
-                self._sessions.receive(link, message, reading)
+                try:
+                    self._sessions.receive(link, message, reading)
+                except OutOfTurn as error:
+                    self._break(link, str(error), reading)
 
     def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
         self._counts["slices_received"] += 1
@@ -556,7 +565,7 @@ class Replica:
 
     def _on_pull(self, link: Link, pull: Pull) -> None:
         if pull.lo < self.map.log.floor(pull.origin) or pull.origin not in self.map.context.frontier:
-            link.control.append(encode(TooOld(pull.origin, self.map.log.floor(pull.origin))))
+            link.say(encode(TooOld(pull.origin, self.map.log.floor(pull.origin))))
             self._counts["too_old"] += 1
             return
         link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
@@ -665,7 +674,7 @@ class Replica:
             self._ready[number] = None
         if not self._sessions.filling:
             for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
-                link.control.append(encode(pull))
+                link.say(encode(pull))
                 self._counts["pulls"] += 1
         self._sessions.compare(reading)
         self._ready.update((link.number, None) for link in self._links.values() if link.control)

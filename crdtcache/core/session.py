@@ -48,7 +48,14 @@ from crdtcache.core.messages import (
 )
 from crdtcache.core.slices import wire_size
 
-__all__ = ["EXPECTED", "Phase", "Session"]
+__all__ = ["EXPECTED", "OutOfTurn", "Phase", "Session", "offer_of"]
+
+
+class OutOfTurn(Exception):
+    """Fault: the peer's, which speaks of branches that it was told nothing of.
+
+    State: nothing of the message was applied. Do: close the link with this reason.
+    """
 
 
 class Phase(IntEnum):
@@ -85,6 +92,8 @@ class Session:
         "_source",
         "_spoke",
         "_streams",
+        "_their_lists",
+        "_told",
         "_untold",
         "_wanted",
         "_window",
@@ -128,6 +137,8 @@ class Session:
         self.unanswered: dict[int, None] = {}  # windows of ours; by number, as an answer may come twice
         self._below: deque[int] = deque()  # nodes whose children the peer is to see
         self._leaves: deque[int] = deque()  # nodes to be listed
+        self._told: dict[int, None] = {ROOT: None} if opener else {}  # nodes whose sums the peer has and may answer
+        self._their_lists = 0  # nodes listed by the peer
         self._listing = 0  # nodes listed or streamed, by both
         self._charged = 0  # what the nodes of this turn will come to
         self._wanted: deque[Key] = deque()
@@ -154,6 +165,7 @@ class Session:
 
     def compare(self, message: Nodes, held: LWWMap) -> None:
         """The sums of the peer: what differs is looked at in the turn that follows."""
+        self._answering(message.nodes)
         held.digest.fold()
         fan = len(message.counts) // max(1, len(message.nodes))
         for i, (total, count) in enumerate(zip(message.sums, message.counts, strict=True)):
@@ -185,6 +197,17 @@ class Session:
             self.limited = True
         return not self.limited
 
+    def _answering(self, nodes: tuple[int, ...]) -> None:
+        """A branch is looked at once in a session: by who was told its sums, in the turn that follows.
+
+        Without this a kilobyte that names the root again and again kept a replica busy for a minute.
+        """
+        for node in nodes:
+            if node not in self._told:
+                raise OutOfTurn(f"node {node} of the digest where it was not asked for")
+        for node in nodes:
+            del self._told[node]
+
     def stream_all(self) -> None:
         """Both offer all they hold: where the sums cannot be compared."""
         self._streams[ROOT] = None
@@ -192,7 +215,12 @@ class Session:
 
     def listed(self, nodes: tuple[int, ...], keys: dict[Key, Entry], held: LWWMap) -> None:
         """The peer has listed what it holds below `nodes`: offer what is not in it."""
+        self._answering(nodes)
         self._listing += len(nodes)
+        self._their_lists += len(nodes)
+        if self._their_lists > held.tuning.session_leaves:
+            self.limited = True  # more than the peer may list: it comes again
+            return
         for node in nodes:
             for group in held.digest.keys_below(node):
                 self._found.update((key, None) for key in group if key not in keys)
@@ -207,7 +235,9 @@ class Session:
 
     def turn(self, message: Turn, held: LWWMap) -> None:
         """It is our turn; after the last one both offer."""
+        self._answering(message.streams)
         self._streams |= dict.fromkeys(message.streams)
+        self._told = {}
         self.our_turn = True
         if message.last:
             self._offering(held)
@@ -222,6 +252,7 @@ class Session:
             nodes = [self._below.popleft() for _ in range(min(len(self._below), max(1, budget // (12 * fan))))]
             sums = [digest.node(node * fan + i) for node in nodes for i in range(fan)]
             self._spoke = True
+            self._told |= dict.fromkeys(node * fan + i for node in nodes for i in range(fan))
             return Nodes(self.number, tuple(nodes), tuple(s for s, _ in sums), tuple(count for _, count in sums))
         if self._leaves:
             nodes, entries, size = [], [], 0
@@ -278,7 +309,7 @@ class Session:
             head = answers.popleft()
             if not isinstance(head, list):
                 return head
-            offer, rest = _offer(self.number, 0, head, held, budget, {})
+            offer, rest = offer_of(self.number, 0, head, held, budget, {})
             if rest:
                 answers.appendleft(rest)
             return offer
@@ -299,7 +330,7 @@ class Session:
         if keys is None:
             self.ended = True
             return End(self.number, self._window, self.limited)
-        offer, self._rest = _offer(self.number, self._window, keys, held, budget, self._found)
+        offer, self._rest = offer_of(self.number, self._window, keys, held, budget, self._found)
         self.moved += len(offer.entries)
         return offer
 
@@ -344,7 +375,7 @@ class Session:
                 yield batch[start : start + most]
 
 
-def _offer(
+def offer_of(
     number: int, window: int, keys: list[Key], held: LWWMap, budget: int, known: dict[Key, tuple[int, int] | None]
 ) -> tuple[Offer, list[Key]]:
     """The entries of `keys` held now, as many as fit, without their values where the peer holds the version."""

@@ -51,6 +51,7 @@ from crdtcache.core.session import EXPECTED, Phase, Session
 __all__ = ["Sessions"]
 
 _MS = 1_000_000
+_MOST_OPENS = 16  # of one peer in `busy_ms` that lead to nothing
 
 
 class Sessions:
@@ -161,7 +162,7 @@ class Sessions:
         own = self._ready(number, reading, slowest)
         link.session = Session(number, own, opener=True, now_ns=reading.mono_ns)
         digest, lasts = self._held.digest, self._held.context.lasts()
-        link.control.append(encode(Open(number, lasts, own.slowest_ms, own.clear_mark, digest.root(), own.size)))
+        link.say(encode(Open(number, lasts, own.slowest_ms, own.clear_mark, digest.root(), own.size)))
 
     def _ready(self, number: int, reading: Reading, slowest: int | None) -> Ready:
         rows, _, mark = self._position(reading)
@@ -180,15 +181,16 @@ class Sessions:
         if session is not None and session.opener and self._held.origin < link.hello.origin:
             return  # both asked at once: the smaller origin's session is held
         held = self._held
-        slowest = max(self._slowest_ms(reading) or 0, message.slowest_ms) or None
-        if held.clearing or held.partial or self._taken(link, message) or not self._swept(reading, slowest):
-            link.control.append(encode(Busy(message.session, held.tuning.busy_ms)))
+        busy = held.clearing or held.partial or self._too_many(link, reading) or self._taken(link, message)
+        slowest = None if busy else max(self._slowest_ms(reading) or 0, message.slowest_ms) or None
+        if busy or not self._swept(reading, slowest):
+            link.say(encode(Busy(message.session, held.tuning.busy_ms)))
             return
         self._put_off(self._remote(link), reading)
         if message.root == held.digest.root() and message.lasts == held.context.lasts():
             link.session = None
             self._counts["sessions_equal"] += 1
-            link.control.append(encode(Equal(message.session)))
+            link.say(encode(Equal(message.session)))
             return
         session = Session(
             message.session, self._ready(message.session, reading, slowest), opener=False, now_ns=reading.mono_ns
@@ -200,6 +202,13 @@ class Sessions:
             session.look(ROOT, message.root, message.size, held)
         else:
             session.stream_all()
+
+    def _too_many(self, link: Link, reading: Reading) -> bool:
+        """More of these than an honest peer sends, who waits for an answer: what each costs here is not for nothing."""
+        if reading.mono_ns - link.opens_ns >= self._held.tuning.busy_ms * _MS:
+            link.opens, link.opens_ns = 0, reading.mono_ns
+        link.opens += 1
+        return link.opens > _MOST_OPENS
 
     def _taken(self, link: Link, message: Open) -> bool:
         """One incoming at a time, two where joiners are filled; and who is being filled has nothing to give."""
@@ -215,7 +224,7 @@ class Sessions:
         """
         for link in self._links.values():
             if link.session is not None:
-                link.control.append(encode(Busy(link.session.number, self._held.tuning.busy_ms)))
+                link.say(encode(Busy(link.session.number, self._held.tuning.busy_ms)))
                 link.session = None
 
     # ---- what comes in one ----------------------------------------------------------------------------------------
@@ -269,7 +278,7 @@ class Sessions:
         self._counts["entries_received"] += len(offer.entries)
         gone, _ = self._offers(session, offer.entries, reading)
         if gone:
-            link.control.append(encode(Gone(gone)))
+            link.say(encode(Gone(gone)))
 
     def _on_ready(self, link: Link, session: Session, message: Ready, reading: Reading) -> None:
         if session.rows is not None:
@@ -347,6 +356,8 @@ class Sessions:
             link.retry_ns = reading.mono_ns + wait_ms * _MS
             return
         link.incomplete = 0
+        if session.moved:
+            link.opens = 0
         if not session.limited:
             self._adopt(link, session, session.rows, reading)
             return

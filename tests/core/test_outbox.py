@@ -73,7 +73,7 @@ def test_control_goes_before_slices_and_slices_before_sessions() -> None:
     world.put("a", "k", "v")
     [link] = world["a"]._links.values()
     link.session = offering(world["a"].map)
-    link.control.append(encode(Pull(A, 1)))
+    link.say(encode(Pull(A, 1)))
     kinds = [type(message) for messages in take(world, "a", "b") for message in messages]
     assert kinds[:3] == [Pull, Slice, Offer]
 

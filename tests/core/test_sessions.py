@@ -35,7 +35,7 @@ def session_of(world: World, name: str) -> Session | None:
 
 def offering(held: LWWMap) -> Session:
     """A session in which both sides offer all they hold."""
-    session = Session(2, Ready(2, [], 0, (0, 0), 0, ()), opener=False, now_ns=0)
+    session = Session(2, Ready(2, [], 0, (0, 0), 0, ()), opener=True, now_ns=0)
     session.begin(session.own)
     session.turn(Turn(2, (ROOT,), True), held)
     return session

@@ -1,0 +1,106 @@
+"""A member that repeats itself: what a frame costs here, in work and in memory, stays in proportion to its bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from crdtcache.core.entry import live_entry
+from crdtcache.core.messages import Context, Item, List, Nodes, Open, Pull, Row, Slice, Turn
+from crdtcache.core.outcome import LinkBroken
+from crdtcache.tuning import Tuning
+from tests.core.world import WALL_MS, World
+
+C = 0xC0FFEE
+
+
+def linked() -> World:
+    """a holds 2,000 keys; b is the one that floods it."""
+    world = World("ab", tuning=Tuning())
+    world.link_all()
+    world.run(100)
+    for i in range(2_000):
+        world.put("a", i, i)
+    world.carry()
+    return world
+
+
+def broken(world: World) -> list[str]:
+    return [event.reason for event in world.events["a"] if isinstance(event, LinkBroken)]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Nodes(2, (1,), (0,) * 16, (0,) * 16),  # it is a that has to tell first
+        List(2, (1,), []),
+        Turn(2, (16,), True),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_branches_that_the_peer_was_not_told_of_end_the_link(message: Nodes | List | Turn) -> None:
+    world = linked()
+    world.inject("b", "a", Open(2, 1, 0, (0, 0), 77, 2_000), message)
+    assert any("of the digest where it was not asked for" in reason for reason in broken(world))
+
+
+def test_a_branch_is_listed_once_in_a_session() -> None:
+    world = linked()
+    world.inject("b", "a", Open(2, 1, 0, (0, 0), 77, 2_000))
+    while world.pump("a", "b"):
+        pass  # a has told the sums below the root
+    world.inject("b", "a", List(2, (16, 17), []))
+    assert broken(world) == []
+    world.inject("b", "a", List(2, (17,), []))
+    assert broken(world) == ["node 17 of the digest where it was not asked for"]
+
+
+def test_of_many_requests_for_a_session_most_are_answered_busy() -> None:
+    world = linked()
+    [link] = world["a"]._links.values()
+    before = len(link.control)
+    world.inject("b", "a", *[Open(2, 1, 0, (0, 0), 77, 2_000)] * 500)
+    assert 480 <= len(link.control) - before <= 490
+    assert link.session is not None
+
+
+def test_the_sum_and_count_of_the_root_are_at_hand() -> None:
+    world = linked()
+    digest = world["a"].map.digest
+    digest.fold()
+    children = [digest.node(16 + i) for i in range(16)]
+    assert digest.node(1) == (sum(s for s, _ in children) % 2**64, sum(count for _, count in children))
+    digest.sums = None  # type: ignore[assignment]
+    assert digest.node(1)[1] == 2_000
+
+
+def test_large_entries_that_answer_a_slice_wait_as_keys() -> None:
+    world = linked()
+    for i in range(300):
+        world.put("a", f"big{i}", "x" * 30_000)
+    while world.pump("a", "b"):
+        pass
+    [link] = world["a"]._links.values()
+    stamp = (WALL_MS + world.now_ms + 1) << 16
+    items = [Item(stamp + i, stamp + i, 0, 0, f"big{i - 1}", live_entry(stamp + i, C, 0, 0)) for i in range(1, 301)]
+    covered = Row(C, 0, stamp + 400)
+    world.inject(
+        "b", "a", Context([covered], WALL_MS, (0, 0), [], 0), Slice(C, stamp, stamp + 400, stamp, (0, 0), (), items)
+    )
+    assert len(link.better) == 300
+    assert link.waiting < 20_000
+    offers = 0
+    while world.pump("a", "b"):
+        offers += 1
+    assert offers >= 100
+    assert not link.better
+    assert link.waiting == 0
+
+
+def test_who_asks_and_does_not_read_loses_the_link() -> None:
+    world = linked()
+    for _ in range(100):
+        world.inject("b", "a", *[Pull(99, 0)] * 5_000)
+        if reasons := broken(world):
+            break
+    [reason] = reasons
+    assert reason.endswith(f"bytes wait to be sent; the limit is {16 * Tuning().max_frame_bytes}")
