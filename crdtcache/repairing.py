@@ -3,6 +3,9 @@
 Replicas find and repair gaps all the time; what only a comparison of the whole maps can show takes a session, and
 those are rare. Who has doubts, or has just ended an experiment, starts them here and is told what came of it.
 
+A session may come to nothing: the peer is busy, a clear or a lost link ends it, an entry has to wait. Then the next
+peer has its turn, and this one is asked again as long as there is time.
+
 Decision: one peer after the other, looked at every few ms: a session is short, and no message of the protocol need
 exist for somebody who waits for it.
 """
@@ -22,7 +25,7 @@ __all__ = ["RepairReport", "Repairing"]
 
 
 class RepairReport(NamedTuple):
-    """What came of `Node.repair`. `ok`: every peer that was asked for was compared with, whole.
+    """What came of `Node.repair`. `ok`: there was a peer, and with every one that was asked for all was compared.
 
     `peers`: how many were. `received`, `sent`: entries meanwhile, ordinary traffic included. `elapsed`: seconds.
     """
@@ -50,7 +53,8 @@ class Repairing:
         self._clock = clock
         self._driver = driver
         self._began = time.monotonic()
-        self._open = False  # whether the session with the first of those to come has begun
+        #: the link to the first of those to come, and how many had compared on it before the session asked for here
+        self._asked: tuple[int, int] | None = None
         self._done = self._failed = 0
         with lock:
             up = [each for each in replica.peers() if each.connected and peer in (None, each.name)]
@@ -64,19 +68,31 @@ class Repairing:
         if not self._to_come:
             return True
         with self._lock:
-            under_way = self._replica.in_session(self._to_come[0])
-            if under_way is None or (self._open and not under_way):  # its link is gone, or all is said
-                self._done += under_way is not None
-                self._failed += under_way is None
-                self._open = False
-                del self._to_come[0]
-                return not self._to_come
-            if not under_way:  # a session that the peer has opened meanwhile is waited for; then comes this one
-                self._open = self._replica.ask_session(self._to_come[0], self._clock.reading())
+            first = self._to_come[0]
+            found = self._replica.session_with(first)
+            if found is None:  # its link is gone
+                self._failed += 1
+                self._next()
+            elif not found[0]:  # a session that the peer has opened meanwhile is waited for; then comes this one
+                _, link, compared = found
+                if self._asked is not None and self._asked[0] == link and self._asked[1] < compared:
+                    self._done += 1
+                    self._next()
+                elif self._asked is None and self._replica.ask_session(first, self._clock.reading()):
+                    self._asked = link, compared
+                else:
+                    self._next()
+                    self._to_come.append(first)
+            if not self._to_come:
+                return True
         driver = self._driver()
         if driver is not None and driver.asleep:
             driver.wake()
         return False
+
+    def _next(self) -> None:
+        self._asked = None
+        del self._to_come[0]
 
     def report(self) -> RepairReport:
         """What came of it until now."""
@@ -84,7 +100,7 @@ class Repairing:
             after = self._replica.stats()
         more = {name: after[name] - self._before[name] for name in after}
         return RepairReport(
-            not self._to_come and not self._failed and not more["sessions_incomplete"],
+            not self._to_come and not self._failed and self._done > 0,
             self._done,
             more["entries_received"],
             more["entries_sent"],

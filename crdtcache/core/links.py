@@ -26,6 +26,7 @@ class Link:
         "before",
         "better",
         "came_ns",
+        "compared",
         "control",
         "cursors",
         "differ_ns",
@@ -71,6 +72,7 @@ class Link:
         self.retry_ns = 0  # no OPEN before this
         self.opens = 0  # of the peer, since `opens_ns` or a session that moved something
         self.opens_ns = now_ns
+        self.compared = 0  # sessions that compared the whole maps, and left nothing open
         self.incomplete = 0  # sessions in a row that were not complete
         self.roots = (0, 0)  # our digest and the peer's, as of its last context message
         self.differ_ns = now_ns  # since when these two have not changed

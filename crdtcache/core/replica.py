@@ -810,11 +810,14 @@ class Replica:
             for link in self._links.values()
         )
 
-    def in_session(self, origin: int) -> bool | None:
-        """Whether a session with this member is under way; None where it is not connected."""
+    def session_with(self, origin: int) -> tuple[bool, int, int] | None:
+        """Whether one is under way with this member, on which link, and how many on it have compared the whole maps.
+
+        None where it is not connected.
+        """
         member = self.members.known.get(origin)
         link = self._links.get(member.link) if member is not None and member.link is not None else None
-        return None if link is None else link.session is not None
+        return None if link is None else (link.session is not None, link.number, link.compared)
 
     def ask_session(self, origin: int, reading: Reading) -> bool:
         """Compare with a connected member now, whatever the digests say; False where it must wait a little."""

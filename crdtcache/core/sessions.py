@@ -189,6 +189,7 @@ class Sessions:
         self._put_off(self._remote(link), reading)
         if message.root == held.digest.root() and message.lasts == held.context.lasts():
             link.session = None
+            link.compared += 1
             self._counts["sessions_equal"] += 1
             link.say(encode(Equal(message.session)))
             return
@@ -244,6 +245,7 @@ class Sessions:
         match message:
             case Equal():
                 link.session = None
+                link.compared += 1
             case Busy():
                 # With full jitter, so that a cluster does not ask as one.
                 link.session = None
@@ -359,6 +361,7 @@ class Sessions:
         if session.moved:
             link.opens = 0
         if not session.limited:
+            link.compared += 1
             self._adopt(link, session, session.rows, reading)
             return
         self._counts["sessions_limited"] += 1
