@@ -59,9 +59,10 @@ def test_the_same_traces_with_another_hash_seed(outcomes, elsewhere):
 def test_most_runs_count_and_everything_happens_in_them(outcomes):
     counted = [outcome.coverage for outcome in outcomes if outcome.counted]
     assert len(counted) >= SEEDS / 2
-    # A step for good, a wrong clock and a local clear are in scenarios of their own.
+    # A step for good, a wrong clock and a local clear are in scenarios of their own; digests that stand still and
+    # differ are nearly always met by the periodic session first (tests/core/test_sessions.py has them alone).
     never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
-    assert never <= {"fault jump", "fault wrong", "op clear_local"}
+    assert never <= {"fault jump", "fault wrong", "op clear_local", "rule digests differed for compare_ms"}
 
 
 def test_any_executor_gives_the_same(capsys):
