@@ -52,10 +52,12 @@ def drop_overdue(held: LWWMap, reading: Reading, count: int) -> None:
     It may not die (D2), but neither does anybody else hold it. What a fork holds too waits on, behind the others.
     """
     for key in list(islice(held.overdue, count)):
-        if not held.store.crowded():
+        if not held.store.crowded() or not reading.wall_ms:
             return
         del held.overdue[key]
-        entry = held.store.entries[key]
+        entry = held.store.entries.get(key)
+        if entry is None or entry[STATE] == DEAD or not 0 < entry[EXPIRES] <= reading.wall_ms:
+            continue  # written anew or touched meanwhile (kitchen-sink seed 10077: the new value was dropped)
         if held.only_here(entry):
             _drop(held, key, entry, reading)
         else:

@@ -92,6 +92,21 @@ def test_d2_who_has_seeds_and_has_heard_nobody_lets_nothing_die() -> None:
     assert world.held("a", "k")[STATE] == LIVE
 
 
+def test_i8_what_was_written_anew_after_it_had_expired_is_no_room_to_be_had() -> None:
+    """It waited to die, a seeded node that had met nobody was full, and the value just written went instead."""
+    world = World("a", seeded=True, max_bytes=20_000)
+    world.put("a", "k", 1, ttl_ms=40)
+    world.run(100)
+    for i in range(30):
+        if world["a"].stats()["bytes"] < 19_000:
+            world.put("a", f"k{i}", "x" * 300)
+    world.put("a", "k", "y" * 1_000)  # this one makes it full
+    entry = world.held("a", "k")
+    assert entry is not None
+    assert entry[VALUE] in ("y" * 1_000, None)  # evicted perhaps, never forgotten
+    world.check()
+
+
 def test_i8_what_expires_has_a_bound_where_seeds_were_never_met() -> None:
     world = World("a", seeded=True, max_bytes=80_000)
     most = 0

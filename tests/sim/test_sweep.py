@@ -60,7 +60,7 @@ def test_most_runs_count_and_everything_happens_in_them(outcomes):
     counted = [outcome.coverage for outcome in outcomes if outcome.counted]
     assert len(counted) >= SEEDS / 2
     # A step for good, a wrong clock and a local clear are in scenarios of their own; digests that stand still and
-    # differ are nearly always met by the periodic session first (tests/core/test_sessions.py has them alone).
+    # differ are nearly always met by the periodic session first.
     never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
     assert never <= {"fault jump", "fault wrong", "op clear_local", "rule digests differed for compare_ms"}
 
