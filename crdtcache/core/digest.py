@@ -187,9 +187,7 @@ class Digest:
     def rebuilt(self) -> Digest:
         """The same tree made anew from the map: what `check` compares with."""
         fresh = Digest(self._entries, self.seed)
-        for key in self._entries:
-            fresh.mark(key, None)
-        fresh.fold()
+        fresh.rebuild()
         return fresh
 
     def check(self) -> None:

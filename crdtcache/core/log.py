@@ -134,8 +134,9 @@ class Log:
         """After an interruption: drop what has no key yet, count anew. The last stamp logged of `origin`."""
         column = self.column(origin)
         del column.stamps[len(column.keys) :], column.keys[len(column.stamps) :]
+        kept = dict.fromkeys(column.stamps)
         for notes in (column.bases, column.sinces):
-            for stamp in [stamp for stamp in notes if stamp not in set(column.stamps)]:
+            for stamp in [stamp for stamp in notes if stamp not in kept]:
                 del notes[stamp]
         self.count = sum(len(each.stamps) for each in self._columns.values())
         return column.stamps[-1] if column.stamps else column.floor

@@ -24,7 +24,7 @@ from crdtcache.core.slices import make_slice
 __all__ = ["Outbox"]
 
 _MS = 1_000_000
-_MOST_ROWS = 8_000  # in one message; of 22 bytes, they fit a frame
+_MOST_ROWS = 8_000  # in one message: of at most 28 bytes each, they fit a frame that is accepted
 _MOST_MEMBERS = 500
 
 

@@ -5,7 +5,7 @@ needs of it, so that a lookup is one `in` and one subscript of a plain dict, at 
 that `get` may return as they are; `guarded` shows the entries of the others, which expire or are packed.
 
 Decision: two generations instead of a linked list or `move_to_end`: LRU's hit ratio to within 0.02 points
-on Zipf traces at a third of the cost of a hit, and no lock on it (figures: README, Benchmarks). Decision: a dict
+on Zipf traces at a third of the cost of a hit, and no lock on it (measured before it was built). Decision: a dict
 for each kind instead of a mark in one, because to tell them apart costs a hit a tenth, and a dict of
 scalars is nothing that the cyclic collector has to walk over.
 """

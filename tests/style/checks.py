@@ -288,7 +288,7 @@ def set_iteration(source: str) -> list[str]:
 _MACHINE = re.compile(
     r"(?<![\w.*])/(?:work|farm|root|home|Users)/\w"
     r"|https?://[^ ]+\.(?:whl|tar\.gz|tgz|deb)\b"
-    r"|\bindex-url\b|\bfiles\.pythonhosted\b|\bpypi\.org/simple\b"
+    r"|\bindex[-]url\b|\bfiles[.]python(?:hosted)\b|\bpypi[.]org/(?:simple)\b"
 )
 
 

@@ -26,8 +26,6 @@ READING_ORDER = (
     "core.rewind",
     "core.slices",
     "core.codec",
-    "core.claims",
-    "core.spread",
     "core.members",
     "core.session",
     "core.links",
