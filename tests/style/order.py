@@ -26,6 +26,7 @@ READING_ORDER = (
     "core.rewind",
     "core.slices",
     "core.codec",
+    "core.claims",
     "core.members",
     "core.session",
     "core.links",
