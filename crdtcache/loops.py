@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from crdtcache.errors import WouldBlock
 
-__all__ = ["event_loop", "refuse_loop", "sleeper"]
+__all__ = ["asleep", "event_loop", "refuse_loop", "sleeper"]
 
 
 def event_loop() -> str | None:
@@ -33,6 +33,18 @@ def refuse_loop(blocking: str, twin: str) -> None:
     loop = event_loop()
     if loop is not None:
         raise WouldBlock(f"{blocking} would block the {loop} loop that it is called in; use `{twin}`")
+
+
+async def asleep(seconds: float) -> None:
+    """Sleep in trio or asyncio."""
+    if event_loop() == "trio":
+        from trio import sleep
+
+        await sleep(seconds)
+    else:
+        from asyncio import sleep as asyncio_sleep
+
+        await asyncio_sleep(seconds)
 
 
 def sleeper() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:

@@ -36,7 +36,7 @@ from crdtcache.flights import Flights
 from crdtcache.life import Life
 from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
 from crdtcache.lookup import K, V
-from crdtcache.loops import event_loop, refuse_loop
+from crdtcache.loops import asleep, event_loop, refuse_loop
 from crdtcache.mapping import LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
@@ -307,7 +307,7 @@ class Node(LocalMap[K, V]):
         while not self._is_ready(min_peers, coverage):
             if time.monotonic() >= end:
                 return self._not_ready()
-            await _asleep(_POLL_S)
+            await asleep(_POLL_S)
         return True
 
     def _is_ready(self, min_peers: int | None, coverage: float) -> bool:
@@ -551,7 +551,7 @@ class Node(LocalMap[K, V]):
         end = _deadline(timeout)
         repairing = self._repairing(peer)
         while not repairing.step() and time.monotonic() < end:
-            await _asleep(_POLL_S)
+            await asleep(_POLL_S)
         return repairing.report()
 
     def _repairing(self, peer: str | None) -> Repairing:
@@ -632,17 +632,6 @@ class _Decorator(Protocol):
     @overload
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any: ...
-
-
-async def _asleep(seconds: float) -> None:
-    if event_loop() == "trio":
-        from trio import sleep
-
-        await sleep(seconds)
-    else:
-        from asyncio import sleep as asyncio_sleep
-
-        await asyncio_sleep(seconds)
 
 
 def _seconds(time: Seconds, argument: str) -> float:

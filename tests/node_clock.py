@@ -1,24 +1,21 @@
-"""A clock for nodes that stands still until a test moves it."""
+"""The clock of the tests of nodes: the package's own, from a moment that tests may name."""
 
 from __future__ import annotations
 
-from crdtcache.core.clock import Reading
+from crdtcache import testing
 
 __all__ = ["START_MS", "FakeClock"]
 
 START_MS = 1_800_000_000_000
 
 
-class FakeClock:
-    """Wall and monotonic time, moved together by `tick`."""
+class FakeClock(testing.FakeClock):
+    """Stands still between ticks."""
 
     def __init__(self) -> None:
-        self.ms = START_MS
+        super().__init__(START_MS / 1_000)
 
-    def reading(self) -> Reading:
-        """The time of the test."""
-        return Reading(self.ms, (self.ms - START_MS + 1_000) * 1_000_000)
-
-    def tick(self, seconds: float) -> None:
-        """Let time pass."""
-        self.ms += round(seconds * 1_000)
+    @property
+    def ms(self) -> int:
+        """Unix ms."""
+        return self.reading().wall_ms

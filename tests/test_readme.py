@@ -56,6 +56,14 @@ def test_events():
     assert loaded == [42]
 
 
+def test_testing_your_service():
+    [snippet] = snippets("### Testing your service")
+    world = {}
+    exec(snippet, world)
+    [test] = [found for name, found in world.items() if name.startswith("test_")]
+    test()
+
+
 def test_prometheus(monkeypatch):
     """With what the snippet uses of prometheus_client, written down: the package is no dependency of the tests."""
     host, core, registered = ModuleType("prometheus_client"), ModuleType("prometheus_client.core"), []

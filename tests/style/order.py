@@ -72,6 +72,9 @@ READING_ORDER = (
     "node",
     "",  # crdtcache/__init__.py: what stands below uses the package as its users do
     "control",
+    "relay",
+    "testing",
+    "contrib.*",
     "demo.*",
     "cli",
     "__main__",

@@ -6,7 +6,7 @@ import msgpack
 import pytest
 import trio
 
-from crdtcache.demo.relay import Relay, region_of
+from crdtcache.relay import Relay, named_in
 
 DELAYS = {("eu", "ap"): 0.08, ("ap", "eu"): 0.05}
 SERVICES = {"eu-1": "eu", "eu-2": "eu", "ap-1": "ap"}
@@ -15,6 +15,10 @@ SERVICES = {"eu-1": "eu", "eu-2": "eu", "ap-1": "ap"}
 def greeting(region: str) -> bytes:
     body = msgpack.packb({"magic": "crdtcache", "region": region, "unknown": [1, 2]})
     return len(body).to_bytes(4, "big") + body
+
+
+def around_ap(source, target):
+    return (source == "ap") != (target == "ap")
 
 
 class Echo:
@@ -35,15 +39,16 @@ class Echo:
 
 @pytest.fixture
 async def world(nursery):
-    relay = Relay(SERVICES, DELAYS)
+    targets = {}
+    relay = Relay(SERVICES, field="region", target=targets.get, delay=lambda a, b: DELAYS.get((a, b), 0.0))
     ports = await relay.listen(nursery)
     echoes = {}
     for name in SERVICES:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        relay.targets[name] = ("127.0.0.1", listeners[0].socket.getsockname()[1])
+        targets[name] = ("127.0.0.1", listeners[0].socket.getsockname()[1])
         echoes[name] = Echo()
         nursery.start_soon(trio.serve_listeners, echoes[name].serve, listeners)
-    yield relay, ports, echoes
+    yield relay, ports, echoes, targets
     for stream in _dialled:
         stream.socket.close()
     _dialled.clear()
@@ -83,7 +88,7 @@ async def refused(stream):
 
 
 async def test_the_greeting_arrives_unchanged_after_a_handshake_across_the_delay(world):
-    _, ports, echoes = world
+    _, ports, echoes, _ = world
     began = trio.current_time()
     stream = await dial(ports, "ap-1", "eu")
     with trio.fail_after(2):
@@ -94,7 +99,7 @@ async def test_the_greeting_arrives_unchanged_after_a_handshake_across_the_delay
 
 
 async def test_bytes_are_delayed_each_way_in_order_and_not_throttled(world):
-    _, ports, _ = world
+    _, ports, _, _ = world
     stream = await dial(ports, "ap-1", "eu")
     await take(stream, len(greeting("eu")))
     sent = b"".join(n.to_bytes(4, "big") for n in range(100_000))
@@ -110,7 +115,7 @@ async def test_bytes_are_delayed_each_way_in_order_and_not_throttled(world):
 
 
 async def test_within_a_region_nothing_waits(world):
-    _, ports, _ = world
+    _, ports, _, _ = world
     began = trio.current_time()
     stream = await dial(ports, "eu-2", "eu")
     await take(stream, len(greeting("eu")))
@@ -118,7 +123,7 @@ async def test_within_a_region_nothing_waits(world):
 
 
 async def test_an_orderly_end_is_passed_on_both_ways(world):
-    _, ports, _ = world
+    _, ports, _, _ = world
     stream = await dial(ports, "eu-2", "eu")
     await stream.send_eof()
     with trio.fail_after(2):
@@ -127,14 +132,14 @@ async def test_an_orderly_end_is_passed_on_both_ways(world):
 
 
 async def test_a_cut_resets_what_is_open_drops_what_is_in_flight_and_refuses_new_ones(world):
-    relay, ports, echoes = world
+    relay, ports, echoes, _ = world
     crossing = await dial(ports, "ap-1", "eu")
     inside = await dial(ports, "eu-2", "eu")
     await take(crossing, len(greeting("eu")))
     await take(inside, len(greeting("eu")))
     await crossing.send_all(b"never seen")
     await trio.sleep(0.02)
-    assert relay.cut("ap") == (1, len(b"never seen"))
+    assert relay.cut(around_ap) == (1, len(b"never seen"))
     assert await refused(crossing)
     assert await refused(await dial(ports, "ap-1", "eu"))
     assert await refused(await dial(ports, "eu-1", "ap"))
@@ -150,17 +155,17 @@ async def test_a_cut_resets_what_is_open_drops_what_is_in_flight_and_refuses_new
 
 
 async def test_a_connection_half_way_through_its_handshake_is_cut_too(world):
-    relay, ports, echoes = world
+    relay, ports, echoes, _ = world
     stream = await dial(ports, "ap-1", "eu")
     await trio.sleep(0.05)
-    relay.cut("ap")
+    relay.cut(around_ap)
     assert await refused(stream)
     assert not echoes["ap-1"].taken
 
 
 async def test_a_service_that_is_gone_refuses(world):
-    relay, ports, _ = world
-    del relay.targets["eu-1"]
+    _, ports, _, targets = world
+    del targets["eu-1"]
     assert await refused(await dial(ports, "eu-1", "eu"))
 
 
@@ -176,15 +181,15 @@ async def test_a_service_that_is_gone_refuses(world):
     ids=["too long", "not msgpack", "no region", "unknown region", "http"],
 )
 async def test_who_does_not_greet_is_reset(world, bytes_sent):
-    _, ports, echoes = world
+    _, ports, echoes, _ = world
     stream = await connect(ports["eu-1"])
     await stream.send_all(bytes_sent)
     assert await refused(stream)
     assert not echoes["eu-1"].taken
 
 
-def test_region_of_reads_maps_only():
-    assert region_of(msgpack.packb({"region": "eu"})) == "eu"
-    assert region_of(msgpack.packb({"region": 7})) is None
-    assert region_of(msgpack.packb(["region"])) is None
-    assert region_of(b"") is None
+def test_a_greeting_is_a_map_with_text_in_it():
+    assert named_in(msgpack.packb({"region": "eu"}), "region") == "eu"
+    assert named_in(msgpack.packb({"region": 7}), "region") is None
+    assert named_in(msgpack.packb(["region"]), "region") is None
+    assert named_in(b"", "region") is None
