@@ -10,8 +10,12 @@ follows from them is worked out again here.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crdtcache.core.entry import Entry
 
 __all__ = ["Oracle", "Write"]
 
@@ -70,7 +74,8 @@ class Oracle:
         self.by_version: dict[Version, Write] = {}
         self.clears: list[tuple[Version, int, int]] = []  # version, node, process
         self.last: dict[int, int] = {}  # origin -> its greatest stamp
-        self.again: dict[Version, Version] = {}  # what a write became whose stamp was made anew
+        self.again: dict[Version, Version] = {}  # what a write became whose writer has stamped it anew
+        self.yielded: set[Version] = set()  # beaten for good by a write that was stamped anew, below them, since
         self.conflicts = 0  # writes of a key that their successor had not seen
 
     def wrote(self, write: Write) -> None:
@@ -109,17 +114,24 @@ class Oracle:
             (v if v[1] != origin or v[0] <= above else mark, node, process) for v, node, process in self.clears
         ]
 
-    def stamp_again(self, before: Version, version: Version, lease: tuple[int, int, int]) -> None:
-        """A write goes on under another version, or with another lease."""
-        write = self.by_version.get(before)
+    def stamp_again(self, before: Version, entry: Entry, who: tuple[int, int], held: Collection[Version]) -> None:
+        """A write goes on as `entry`, under another version or with another lease, by `who`: node and process.
+
+        Of the writes in between, those that are not `held` anywhere any more had been beaten, as one of two
+        concurrent writes always is: no correction can bring them back.
+        """
+        write, version, lease = self.by_version.get(before), entry[:2], entry[2:5]
         if write is None:
             return
         leases = [*write.leases, lease] if write.leases or lease[2] else []
         if before == version:
             write.leases = leases
-        else:
+            return
+        if who == (write.node, write.process):
             self.again[before] = version
-            self.wrote(replace(write, version=version, leases=leases))
+        between = [w.version for w in self.writes.get(write.key, []) if version < w.version < before]
+        self.yielded.update(w for w in between if w not in held)
+        self.wrote(replace(write, version=version, leases=leases, node=who[0], process=who[1]))
 
     def winner(self, key: str) -> Write | None:
         """The greatest write of a key."""

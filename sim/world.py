@@ -166,14 +166,17 @@ class World:
         replica = node.replica
         assert replica is not None
         self._count("began anew")
-        others = [n.replica for n in self.nodes if n.replica is not None and n is not node]
+        replicas = [n.replica for n in self.nodes if n.replica is not None]
+        for each in replicas:
+            each.settle()
+        held = {entry[:2] for each in replicas for entry in each.store.entries.values()}
 
         def believed(version: tuple[int, int]) -> bool:
-            return any(other.map.context.covers(*version) for other in others)
+            return any(each is not replica and each.map.context.covers(*version) for each in replicas)
 
         self.oracle.take_back(event.former, event.above, replica.map.context.clear_mark, believed)
         for moved in event.moved:
-            self.oracle.stamp_again(moved.before, moved.entry[:2], moved.entry[2:5])
+            self.oracle.stamp_again(moved.before, moved.entry, (node.index, node.process), held)
 
     def took(self, node: Node, age: int) -> None:
         """A frame."""

@@ -63,7 +63,6 @@ class LWWMap:
 
     def __init__(self, origin: int, tuning: Tuning, store: Store, seed: int) -> None:
         self.origin = origin
-        self.former: set[int] = set()  # the origins that it had before: of its parent, or until its time was set back
         self.tuning = tuning
         self.store = store
         self.clock = Clock(tuning.max_drift_ms, tuning.reject_ms)
@@ -98,7 +97,6 @@ class LWWMap:
     def renamed(self, origin: int) -> None:
         """Go on as another origin that holds and accounts for the same: what it has written so far is another's."""
         self.settle()
-        self.former.add(self.origin)
         self.origin = origin
         self._frontier.setdefault(origin, 0)
         self.sent = 0

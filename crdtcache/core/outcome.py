@@ -29,7 +29,7 @@ class Change(NamedTuple):
 
 
 class Anew(NamedTuple):
-    """The clock was set back: the replica goes on under a new origin; own writes `above` a stamp were stamped again."""
+    """The clock was set back: a new origin goes on; what was written `above` a stamp was stamped again."""
 
     former: int
     origin: int
@@ -39,7 +39,7 @@ class Anew(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """An own write that was stamped again, or whose lease was (`entry` has the version `before`)."""
+    """A write that was stamped again, or whose lease was (`entry` has the version `before`)."""
 
     key: Key
     before: tuple[int, int]

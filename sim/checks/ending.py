@@ -119,8 +119,9 @@ class Digests(Check):
 class NothingLost(Check):
     """I4: in the end the visible value of a key is the greatest version that has left its node, or is held there.
 
-    Excused are writes of a process that is gone which no replica has accounted for, and what a removal that had
-    not seen a write costs it, where somebody was away for longer than members are waited for.
+    Excused are writes of a process that is gone which no replica has accounted for, what a removal that had not seen
+    a write costs it, where somebody was away for longer than members are waited for, and what had lost against a
+    concurrent write of a fast clock before that one was stamped anew (`Oracle.stamp_again`).
     """
 
     name = "I4"
@@ -135,15 +136,16 @@ class NothingLost(Check):
         replicas = [n.replica for n in world.nodes if n.replica is not None and n.index in world.core]
         mark = max([v for v, _, _ in world.oracle.clears if _covered(replicas, v)], default=(0, 0))
         for key, writes in world.oracle.writes.items():
+            entry = held.get(key)
+            shows = entry[:2] if entry is not None else None
             alive = [
                 w
                 for w in writes
                 if w.version > mark
+                and (w.version not in world.oracle.yielded or w.version == shows)
                 and (self._holds_on(w) or _covered(replicas, w.version))
                 and not (world.untold(w) and not any(_holds(r, w.version) for r in replicas))
             ]
-            entry = held.get(key)
-            shows = entry[:2] if entry is not None else None
             if not alive:
                 if entry is not None:
                     raise self.fail(f"shows {text_of(entry[:2])}, which nobody wrote or a clear covers", key=key)

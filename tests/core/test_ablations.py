@@ -239,7 +239,7 @@ def jumps_believed(patch: Patch) -> None:
 
 def future_moved_to_now(patch: Patch) -> None:
     earlier = rewind_room.earlier
-    patch.setattr(rewind_room, "earlier", lambda stamp, back_ms, now, above: earlier(stamp, 0, now, above))
+    patch.setattr(rewind_room, "earlier", lambda at, now, above: earlier(now, now, above))
 
 
 OFF: dict[str, tuple[Callable[[Patch], None], Callable[[], bool | None]]] = {

@@ -309,3 +309,51 @@ def test_what_a_fork_has_from_its_parent_is_taken_back_by_it_too() -> None:
     for name in "abc":
         assert [world.get(name, key) for key in (*range(10), "own")] == [*range(10), 1]
     world.check()
+
+
+def test_what_a_fast_clock_wrote_outlives_the_restart_that_sets_it_right() -> None:
+    """The younger of two follows the older one's clock; that machine is restarted, and has nothing any more."""
+    world = World("a", corrected=True, tuning=LONG, offsets={"a": MINUTES_MS})
+    world.run(50)
+    world.add("b")
+    world["b"].generation += 10 * MINUTES_MS
+    world.calm()
+    assert error_ms(world, "b") == pytest.approx(MINUTES_MS, abs=FAST.max_drift_ms)
+    for key in ("kept", "deleted", "theirs"):
+        world.put("a", key, "a")
+    world.calm()
+    world.put("b", "theirs", "b")
+    world.delete("a", "deleted")
+    world.calm()
+    world.add("a")
+    world["a"].generation = world["b"].generation + 1
+    for _ in range(10):
+        world.link_all()
+        world.run(100)
+    world.calm()
+    assert [error_ms(world, name) for name in "ab"] == pytest.approx([0, 0], abs=FAST.max_drift_ms)
+    for name in "ab":
+        assert {key: world.get(name, key) for key in ("kept", "deleted", "theirs")} == {
+            "kept": "a",
+            "deleted": None,
+            "theirs": "b",
+        }
+    world.check()
+
+
+def test_of_one_write_that_two_take_back_the_writers_stands_and_a_value_before_none() -> None:
+    """Who holds it moves it further back than its writer, and without its value further still."""
+    world = World("ab", corrected=True, tuning=LONG, offsets={"a": 3_000, "b": 3_000})
+    world.put("a", "newer", 1)
+    world.put("a", "evicted", "value")
+    world.calm()
+    world["a"].evict("evicted", world.reading("a"))
+    moved = {}
+    for name, back_ms in (("a", 3_000), ("b", 2_900)):  # no two corrections are equal
+        held, now = world[name].map, world.reading(name)
+        if name == "a":
+            world.put("a", "newer", 2)
+        moved[name] = rewind(held, ord(name), back_ms, Reading(now.wall_ms - back_ms, now.mono_ns))
+    stamps = {(name, each.key): each.entry for name in moved for each in moved[name]}
+    assert stamps["a", "newer"] > stamps["b", "newer"]
+    assert stamps["b", "evicted"] > stamps["a", "evicted"]

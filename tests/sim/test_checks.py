@@ -172,6 +172,24 @@ def test_an_own_delete_that_is_forgotten_is_no_loss(world):
     check(world, NothingLost).final()
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_write_that_a_fast_clock_had_beaten_is_lost_only_where_somebody_still_held_it(world, held):
+    world.engine.run(7_000 * MS)
+    oracle, put = world.oracle, world.oracle.winner("k")
+    stamp, origin = put.version
+    fast, beaten, again = ((stamp + after, origin) for after in (5_000 << 16, 10, 5))
+    oracle.wrote(replace(put, version=fast))
+    oracle.wrote(replace(put, version=beaten))
+    entry = live_entry(*again, 0, "v")
+    oracle.stamp_again(fast, entry, (put.node, put.process), {beaten} if held else ())
+    for node in (0, 1):
+        forge(world, node, "k", entry)
+    if held:
+        expect("I4", check(world, NothingLost).final)
+    else:
+        check(world, NothingLost).final()
+
+
 def test_bounds(world):
     world.nodes[0].replica.map.context.frontier.update(dict.fromkeys(range(5), 1))
     expect("I8", check(world, Bounded).sample)
