@@ -68,7 +68,8 @@ class Node(LocalMap[K, V]):
     name takes its place; left out, the host name and a random suffix.
 
     `listen`: "auto" (loopback where all peers are, else all addresses, port 2738), "host:port" (port 0: any), or
-    None to dial out only. `advertise`: the "host:port" where others reach this node. `secret`: text or bytes
+    None to dial out only; a port that another worker of this service has is shared: this one takes a free port, and
+    inherits that one. `advertise`: the "host:port" where others reach this node. `secret`: text or bytes
     that all nodes know; beyond loopback `start()` asks for it, or for `insecure=True`.
 
     `maxsize`: values in memory. `max_bytes`: bytes of memory, with the index; the first limit reached evicts the
@@ -239,7 +240,7 @@ class Node(LocalMap[K, V]):
         """Run in a thread of its own; returns itself once it listens, and never waits for a peer.
 
         May be called inside an event loop, twice, and after `close()`. Raises `ConfigError`, nothing being
-        started then: a port that is taken, an address that is not this host's, no `secret=` where one is needed.
+        started then: a port that a stranger has, an address that is not this host's, no `secret=` where one is needed.
         """
         self._life.start(_seconds(timeout, "timeout"))
         return self

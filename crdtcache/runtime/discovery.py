@@ -23,7 +23,7 @@ import trio
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import ANY, DEFAULT_PORT, Address, parse, parse_peers
 
-__all__ = ["Listening", "SeedSource", "Seeds", "Transport", "bind", "call", "callable_host"]
+__all__ = ["Listening", "PortTaken", "SeedSource", "Seeds", "Transport", "bind", "call", "callable_host", "inherit"]
 
 SeedSource: TypeAlias = "str | Iterable[str] | Callable[[], Iterable[str]] | None"
 
@@ -146,14 +146,26 @@ class Listening(NamedTuple):
 
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
     address: Address  # the first one, with the port that was really given
-    taken: Address | None  # "auto" found its port taken here, perhaps by another worker of the same service
+    taken: Address | None  # the port that was wanted is taken here, by another worker of the same service as it seems
+    hosts: Sequence[str] = ()
+
+
+class PortTaken(ConfigError):
+    """Fault: the caller's: somebody has the port already. State: nothing is left open. Do: choose another one.
+
+    `address`: where that somebody can be called from here.
+    """
+
+    def __init__(self, text: str, address: Address) -> None:
+        super().__init__(text)
+        self.address = address
 
 
 class Transport(Protocol):
     """Where streams come from: this module's `bind` and `call`, or what stands in their place without a socket."""
 
     async def bind(self, listen: str, *, local: bool, guarded: bool, share: bool = False) -> Listening:
-        """Open what `listen` asks for. Raises `ConfigError`."""
+        """Open what `listen` asks for; where that is taken, another port if it may `share`. Raises `ConfigError`."""
         ...
 
     async def call(self, address: str, timeout_s: float, limiter: trio.CapacityLimiter) -> trio.abc.Stream | str:
@@ -164,10 +176,10 @@ class Transport(Protocol):
 async def bind(listen: str, *, local: bool, guarded: bool, share: bool = False) -> Listening:
     """Open the sockets that `listen` asks for; "auto" stays on loopback where `local`.
 
-    A port that is taken is an error, but for "auto" and where `share` says that the parent process may have it.
+    A port that is taken is an error, but for "auto" and where `share` says that another worker of this service has it.
 
-    Raises `ConfigError`, with nothing left open: an address that cannot be bound, a port that is taken, or
-    one that others can reach while the node is not `guarded` (by a secret, or by the word that it need not be).
+    Raises `ConfigError`, with nothing left open: an address that cannot be bound, a port that is taken (`PortTaken`),
+    or one that others can reach while the node is not `guarded` (by a secret, or by the word that it need not be).
     """
     what = f"listen={listen!r}"
     if listen == "auto":
@@ -183,14 +195,25 @@ async def bind(listen: str, *, local: bool, guarded: bool, share: bool = False) 
             f"{what} can be reached from other machines, and anybody there could write into this cache: "
             "give secret= (the same on every node), or insecure=True to do without, or listen='127.0.0.1'"
         )
+    first = hosts[0] if not Address(hosts[0], 0).wildcard else "127.0.0.1"
+    taken = Address(first, wanted.port)
     try:
         return _bind_all(hosts, wanted.port, None)
     except OSError as error:
-        if not (listen == "auto" or share) or error.errno != errno.EADDRINUSE:
+        if error.errno != errno.EADDRINUSE:
             raise ConfigError(f"{what}: {_why_not(wanted, error)}") from None
+        if listen != "auto" and not share:
+            raise PortTaken(f"{what}: {_why_not(wanted, error)}", taken) from None
     # Two workers of one service on one machine: first come, first served; the second calls the first.
-    first = hosts[0] if not Address(hosts[0], 0).wildcard else "127.0.0.1"
-    return _bind_all(hosts, 0, Address(first, wanted.port))
+    return _bind_all(hosts, 0, taken)
+
+
+def inherit(hosts: Sequence[str], taken: Address) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    """The port that was taken, where whoever had it is gone; none while it is not free."""
+    try:
+        return _bind_all(hosts, taken.port, None).listeners
+    except OSError:
+        return ()
 
 
 async def _own_addresses(wanted: Address, what: str) -> list[str]:
@@ -202,7 +225,7 @@ async def _own_addresses(wanted: Address, what: str) -> list[str]:
     raise ConfigError(f"{what}: {wanted.host!r} was not resolved within {_RESOLVE_S:g} s")
 
 
-def _bind_all(hosts: list[str], port: int, taken: Address | None) -> Listening:
+def _bind_all(hosts: Sequence[str], port: int, taken: Address | None) -> Listening:
     opened: list[socket.socket] = []
     failure: OSError | None = None
     try:
@@ -223,7 +246,7 @@ def _bind_all(hosts: list[str], port: int, taken: Address | None) -> Listening:
         raise
     bound = opened[0].getsockname()
     listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in opened]
-    return Listening(listeners, Address(bound[0], bound[1]), taken)
+    return Listening(listeners, Address(bound[0], bound[1]), taken, hosts)
 
 
 def _bind_any(port: int) -> socket.socket:

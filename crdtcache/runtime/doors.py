@@ -7,6 +7,11 @@ out: call   -> greet -'          whom to call is the core's; the seeds' names ar
 Strangers are bounded: so many connections may stand here ungreeted, for so long, at so many bytes. One more
 closes the oldest, not the newest: a member greets within milliseconds, an idle connection never does.
 
+Workers of one service all want one port. The first has it; each of the others listens at a free one, calls the first,
+and so all find all. When it goes, one of them inherits the port: whoever is given this host as a seed finds somebody.
+Refused: sharing it by SO_REUSEPORT. A call to a shared port is answered by any of its owners, the caller itself among
+them; of four workers that each call it until somebody else answers, one start in 27 leaves two pairs that never meet.
+
 Decision: doors and links are apart because they close at different times. A node that stops closes the doors
 first and lets the links finish what they had to say; one loop for both would have to ask at every step.
 """
@@ -18,7 +23,7 @@ import logging
 import os
 import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TypeAlias
 
@@ -31,52 +36,24 @@ from crdtcache.errors import ConfigError
 from crdtcache.runtime import discovery
 from crdtcache.runtime.addresses import Address, parse
 from crdtcache.runtime.clocks import TimeSource
-from crdtcache.runtime.discovery import Listening, Seeds, SeedSource, Transport, callable_host
-from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet
+from crdtcache.runtime.conditions import Conditions
+from crdtcache.runtime.discovery import Listening, PortTaken, Seeds, SeedSource, Transport, callable_host
+from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet, overhear
 from crdtcache.runtime.link import FrameTooLong, Link, LinkLost, tune
 from crdtcache.tuning import Tuning
 
-__all__ = ["Conditions", "Doors", "OnLink"]
+__all__ = ["Doors", "OnLink"]
 
 OnLink: TypeAlias = Callable[[Link, str, Hello, Hello, str | None], None]
 """Takes a greeted link: it, a name for logs, both HELLOs (own first), and the address called, None if accepted."""
 
 _MOST_STRANGERS = 64
 _MOST_RESOLVERS = 4  # threads, those included that hang in a dead name server
-_MOST_CONDITIONS = 64
+_INHERIT_S = 1.0  # between looks whether a port that was taken is free
 _OTHERS = {b"HTTP": "HTTP", b"SSH-": "SSH", b"-ERR": "Redis"}  # how an answer of something else begins
 _FULL = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _log = logging.getLogger("crdtcache")
-
-
-class Conditions:
-    """What is wrong just now. One WARNING when it begins, DEBUG while it lasts, INFO when it is over."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-
-    def texts(self) -> list[str]:
-        """One line for each."""
-        return list(self._texts.values())
-
-    def begin(self, key: str, text: str) -> None:
-        """`key` is the case, also when it was before."""
-        _log.log(logging.DEBUG if key in self._texts else logging.WARNING, "%s", text)
-        self._texts.pop(key, None)
-        self._texts[key] = text
-        if len(self._texts) > _MOST_CONDITIONS:
-            del self._texts[next(iter(self._texts))]
-
-    def end(self, key: str, text: str) -> None:
-        """`key` is not the case any more, if it was."""
-        if self._texts.pop(key, None) is not None:
-            _log.info("%s", text)
-
-    def end_others(self, prefix: str, lasting: dict[str, str], text: str) -> None:
-        """End all conditions `prefix + name` whose name is not among `lasting`."""
-        for key in [k for k in self._texts if k.startswith(prefix) and k.removeprefix(prefix) not in lasting]:
-            self.end(key, f"{key.removeprefix(prefix)} {text}")
 
 
 class Doors:
@@ -134,18 +111,44 @@ class Doors:
         self.address = ""
         advertise = self._given
         if self._listen is not None:
-            guarded = self._secret is not None or self._insecure
-            self._listening = await self._transport.bind(
-                self._listen, local=self._seeds.loopback, guarded=guarded, share=bool(self._parent)
-            )
-            self.address = str(self._listening.address)
-            if not advertise and not self._listening.address.wildcard:
+            listening = self._listening = await self._bind(self._listen)
+            self.address = str(listening.address)
+            if not advertise and not listening.address.wildcard:
                 advertise = self.address
             _log.info("listening at %s", self.address)
-            if self._listening.taken is not None:
-                _log.info("port %d was taken, so %s was chosen", self._listening.taken.port, self.address)
+            if listening.taken is not None:
+                _log.info("port %d was taken, so %s was chosen", listening.taken.port, self.address)
+                given = parse(advertise, "advertise=") if advertise else None
+                if given is not None and given.port == listening.taken.port:  # there it is the other worker
+                    advertise = str(given._replace(port=listening.address.port))
         with self._lock:
             self._replica.advertise = advertise
+
+    async def _bind(self, listen: str) -> Listening:
+        guarded = self._secret is not None or self._insecure
+        local = self._seeds.loopback
+        try:
+            return await self._transport.bind(listen, local=local, guarded=guarded, share=bool(self._parent))
+        except PortTaken as taken:
+            if not await self._is_ours(taken.address):
+                raise
+        return await self._transport.bind(listen, local=local, guarded=guarded, share=True)
+
+    async def _is_ours(self, address: Address) -> bool:
+        """Whether a node of this cluster listens there: another worker of this service."""
+        limit_s = self._tuning.dial_timeout_ms / 1_000
+        stream = await self._transport.call(str(address), limit_s, trio.CapacityLimiter(1))
+        if isinstance(stream, str):
+            return False
+        link = Link(stream, GREETING_BYTES)
+        try:
+            with trio.move_on_after(limit_s):
+                return await overhear(link) == self._replica.cluster
+        except (NotAPeer, FrameTooLong, LinkLost, Refused):
+            pass
+        finally:
+            await link.close()
+        return False
 
     @trio.lowlevel.enable_ki_protection
     async def stand(self, on_link: OnLink, on_change: Callable[[], None]) -> None:
@@ -155,22 +158,41 @@ class Doors:
         self._limiter = trio.CapacityLimiter(_MOST_RESOLVERS)
         self._alone_since = trio.current_time()
         self._links = 0
-        listeners = self._listening.listeners if self._listening is not None else ()
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if self._seeds or self._parent:
-                    nursery.start_soon(self._find_seeds)
-                for listener in listeners:
+                for listener in self._listeners:
                     nursery.start_soon(self._accept, nursery, listener)
+                taken = self._listening.taken if self._listening is not None else None
+                if taken is not None:
+                    nursery.start_soon(self._inherit, nursery, taken)
+                if self._seeds or self._parent or (taken is not None and self._listen != "auto"):
+                    nursery.start_soon(self._find_seeds)
                 try:
                     await trio.sleep_forever()
                 finally:
                     self._nursery = None  # before its last task is gone: then it takes no new one
         finally:
-            for listener in listeners:
+            for listener in self._listeners:
                 with trio.CancelScope(shield=True):
                     await trio.aclose_forcefully(listener)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _inherit(self, nursery: trio.Nursery, taken: Address) -> None:
+        listening = self._listening
+        assert listening is not None, "it listens at another port"
+        heirs: Sequence[trio.abc.Listener[trio.abc.Stream]] = ()
+        while not heirs:
+            await trio.sleep(_INHERIT_S * random.uniform(0.8, 1.2))
+            heirs = discovery.inherit(listening.hosts, taken)
+        self._listening = listening._replace(listeners=[*listening.listeners, *heirs])
+        for listener in heirs:
+            nursery.start_soon(self._accept, nursery, listener)
+        _log.info("listening at port %d too, which is free now", taken.port)
+
+    @property
+    def _listeners(self) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        return self._listening.listeners if self._listening is not None else ()
 
     def close(self) -> None:
         """End `stand`: nothing new comes in or goes out."""
@@ -179,8 +201,7 @@ class Doors:
 
     def abandon(self) -> None:
         """Close every socket of this process, as `Driver.abandon` has it: trio is not told, it runs elsewhere."""
-        listeners = self._listening.listeners if self._listening is not None else ()
-        for each in (*listeners, *self._streams):
+        for each in (*self._listeners, *self._streams):
             number = each.socket.detach() if isinstance(each, trio.SocketListener | trio.SocketStream) else -1
             if number >= 0:
                 os.close(number)

@@ -33,7 +33,7 @@ from crdtcache.core.messages import Hello
 from crdtcache.errors import ConfigError, JoinRefused
 from crdtcache.runtime.link import Link
 
-__all__ = ["GREETING_BYTES", "NotAPeer", "Refused", "check_hello", "greet"]
+__all__ = ["GREETING_BYTES", "NotAPeer", "Refused", "check_hello", "greet", "overhear"]
 
 GREETING_BYTES = 4_096  # the greatest frame before trust
 _MAGIC = "crdtcache"
@@ -97,6 +97,14 @@ async def greet(link: Link, own: Hello, secret: bytes | None, *, dialler: bool) 
         origins = (own.origin, hello.origin) if dialler else (hello.origin, own.origin)
         await _prove(link, secret, nonces, origins, own.cluster, dialler=dialler)
     return hello
+
+
+async def overhear(link: Link) -> str:
+    """The cluster of whoever listens at the other end, by its greeting, without answering. Raises as `greet` does."""
+    fields = await _next(link)
+    if fields.get("magic") != _MAGIC:
+        raise NotAPeer("the first frame is no greeting")
+    return _text(fields, "cluster")
 
 
 def _stranger(fields: _Fields, own: Hello, *, secured: bool) -> str | None:

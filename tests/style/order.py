@@ -40,6 +40,7 @@ READING_ORDER = (
     "runtime.link",
     "runtime.handshake",
     "runtime.discovery",
+    "runtime.conditions",
     "runtime.doors",
     "runtime.driver",
     "runtime.thread",

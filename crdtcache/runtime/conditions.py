@@ -1,0 +1,44 @@
+"""What is wrong just now, in words: for `status()` while it lasts, and for the log when it begins and ends.
+
+Decision: a condition has a beginning and an end, not a line a second. Nobody reads a log that says the same for hours,
+and a health page that shows only counters does not say what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["Conditions"]
+
+_MOST_CONDITIONS = 64
+
+_log = logging.getLogger("crdtcache")
+
+
+class Conditions:
+    """What is wrong just now. One WARNING when it begins, DEBUG while it lasts, INFO when it is over."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def texts(self) -> list[str]:
+        """One line for each."""
+        return list(self._texts.values())
+
+    def begin(self, key: str, text: str) -> None:
+        """`key` is the case, also when it was before."""
+        _log.log(logging.DEBUG if key in self._texts else logging.WARNING, "%s", text)
+        self._texts.pop(key, None)
+        self._texts[key] = text
+        if len(self._texts) > _MOST_CONDITIONS:
+            del self._texts[next(iter(self._texts))]
+
+    def end(self, key: str, text: str) -> None:
+        """`key` is not the case any more, if it was."""
+        if self._texts.pop(key, None) is not None:
+            _log.info("%s", text)
+
+    def end_others(self, prefix: str, lasting: dict[str, str], text: str) -> None:
+        """End all conditions `prefix + name` whose name is not among `lasting`."""
+        for key in [k for k in self._texts if k.startswith(prefix) and k.removeprefix(prefix) not in lasting]:
+            self.end(key, f"{key.removeprefix(prefix)} {text}")
