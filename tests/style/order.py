@@ -27,6 +27,7 @@ READING_ORDER = (
     "core.slices",
     "core.codec",
     "core.claims",
+    "core.spread",
     "core.members",
     "core.session",
     "core.links",
