@@ -11,20 +11,22 @@ them, notices what the first did not pass on, pulls it, and acts in its place.
 Nothing is elected, nothing agreed: views that differ make a duplicate (harmless, counted) or a hole (repaired by a
 pull). Decision: a member finds its parent by a hash of both, not by counting positions (`8p + 1 .. 8p + 8` in the
 design): there one departure moves all positions behind it, and on average a tenth of 200 members change their parent;
-here a fiftieth do. For the same reason one tree serves all writers of a group: the writer stays where it is in it.
+here a seventieth do. For the same reason one tree serves all writers of a group: the writer stays where it is in it.
+Decision: a copy says whether its receiver is to act as the entry node, so that two who see different members agree.
 Decision: 20 groups, no member leading two: with 8, and leaders as they come, one of 200 had 97 links; so it has 64.
 Source: DESIGN section 10; rendezvous hashing: Thaler and Ravishankar 1996.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
 from crdtcache.core.digest import hash64
 
-__all__ = ["GROUPS", "Place", "Spread", "group_of"]
+__all__ = ["GROUPS", "Place", "Role", "Spread", "Tell", "group_of"]
 
 GROUPS = 20
 _Tree = tuple[tuple[int, ...], dict[int, tuple[int, ...]]]
@@ -37,13 +39,30 @@ class Place(NamedTuple):
     region: str
 
 
+class Role(IntEnum):
+    """How a replica has come by writes of an origin."""
+
+    MEMBER = 0  # told by the one above it
+    ENTRY = 1  # told to act as the entry node
+    WRITER = 2  # they are its own
+    PULLED = 3  # it had to ask: whoever should have told it may have told nobody
+
+
+class Tell(IntEnum):
+    """What a member is told of them."""
+
+    ROW = 0  # only that there are some
+    COPY = 1
+    ENTRY = 2  # a copy to act upon as the entry node
+
+
 def group_of(origin: int) -> int:
     """The group of an origin: its writes travel like those of all origins of the group."""
     return origin % GROUPS
 
 
 class Spread:
-    """Whom one replica tells. `see` takes its view: itself and the members that are alive or suspect."""
+    """Whom one replica tells. `see` takes its view: the members that are alive or suspect, with itself or without."""
 
     def __init__(self, origin: int, region: str, star: int, fan_out: int) -> None:
         self.origin = origin
@@ -52,7 +71,6 @@ class Spread:
         self._fan_out = fan_out
         self._regions: dict[str, tuple[int, ...]] = {}
         self._region_of: dict[int, str] = {}
-        self._own: dict[int, _Tree] = {}  # group -> the tree of the own region
         self.see(())
 
     def see(self, members: Iterable[Place]) -> None:
@@ -63,46 +81,35 @@ class Spread:
                 regions.setdefault(region, []).append(origin)
         self._regions = {region: tuple(sorted(origins)) for region, origins in sorted(regions.items())}
         self._region_of = {origin: region for region, origins in self._regions.items() for origin in origins}
-        self._own.clear()
 
     def order(self, region: str, group: int) -> tuple[int, ...]:
         """The members of `region` as `group` orders them; the first is its entry node."""
         return _orders(self._regions[region])[group]
 
-    def targets(self, origin: int, *, pulled: bool = False) -> dict[int, bool]:
-        """Whom this replica tells of writes of `origin`: True, it sends them; False, only the row.
-
-        `pulled`: it learned of them by a pull, so whoever should have told it may have told nobody.
-        """
+    def targets(self, origin: int, role: Role, linked: Container[int]) -> dict[int, Tell]:
+        """Whom to tell of writes of `origin`, and how; only those of `linked`."""
         group = group_of(origin)
-        own = origin == self.origin
-        home = self._region_of.get(origin) == self.region
         order, below = self._tree(group)
         star = len(order) <= self._star
-        first = order[0] == self.origin
-        told: dict[int, bool] = {}
-        if star:
-            if own or pulled or (first and not home):
-                told = dict.fromkeys(order, True)
-        else:
-            if own:
-                told[order[0]] = True
-            if first or own or pulled:
-                told.setdefault(order[1], False)
-            if first or pulled:
-                told |= dict.fromkeys(below[order[0]], True)
-            told |= dict.fromkeys(below.get(self.origin, ()), True)
-        # Out of the region: the writer of a small one, else its entry node; or whoever found that nobody did.
-        if home and (own if star else first or pulled):
-            for region in self._regions:
-                if region != self.region:
-                    entry, *others = self.order(region, group)
-                    told[entry] = True
-                    if others:
-                        told[others[0]] = False
+        told: dict[int, Tell] = {}
+        if role is Role.WRITER and not star and order[0] != self.origin:
+            self._enter(order, linked, told)
+        elif role is not Role.MEMBER:
+            told |= dict.fromkeys(order if star else below[order[0]], Tell.COPY)
+            if self._region_of.get(origin) == self.region:  # out of its region, too
+                for region in self._regions:
+                    if region != self.region:
+                        self._enter(self.order(region, group), linked, told)
+        if not star:
+            told |= dict.fromkeys(below[self.origin], Tell.COPY)
         told.pop(self.origin, None)
         told.pop(origin, None)
-        return told
+        return {member: tell for member, tell in told.items() if member in linked}
+
+    def _enter(self, order: tuple[int, ...], linked: Container[int], told: dict[int, Tell]) -> None:
+        """A copy for the first of `order` that can be reached from here, a row for the next."""
+        reached = [origin for origin in order if origin in linked and origin != self.origin]
+        told |= zip(reached[:2], (Tell.ENTRY, Tell.ROW), strict=False)
 
     def neighbours(self) -> dict[int, None]:
         """Everybody that this replica tells or is told by, of whatever origin: the links worth having. Symmetric."""
@@ -135,11 +142,8 @@ class Spread:
         return origin in self.order(region, group)[:2]
 
     def _tree(self, group: int) -> _Tree:
-        tree = self._own.get(group)
-        if tree is None:
-            order = self.order(self.region, group)
-            tree = self._own[group] = (order, _below(order, self._fan_out) if len(order) > self._star else {})
-        return tree
+        order = self.order(self.region, group)
+        return order, _below(order, self._fan_out) if len(order) > self._star else {}
 
 
 @lru_cache(maxsize=64)

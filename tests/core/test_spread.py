@@ -8,7 +8,7 @@ from statistics import mean
 
 import pytest
 
-from crdtcache.core.spread import GROUPS, Place, Spread, group_of
+from crdtcache.core.spread import GROUPS, Place, Role, Spread, Tell, group_of
 
 STAR, FAN_OUT = 24, 8
 
@@ -25,20 +25,22 @@ def cluster(*sizes: int, seed: int = 1) -> dict[int, Spread]:
 
 def told(
     spreads: dict[int, Spread], writer: int, dead: frozenset[int] = frozenset()
-) -> tuple[dict[int, int], int, int]:
-    """(member -> hops, copies sent, copies that crossed to another region) of one write."""
-    hops, copies, crossed = {writer: 0}, 0, 0
-    queue = deque([writer])
+) -> tuple[dict[int, int], int, int, dict[int, None]]:
+    """(member -> hops, copies sent, copies that crossed to another region, who got a row) of one write."""
+    hops, copies, crossed, rows = {writer: 0}, 0, 0, {}
+    queue = deque([(writer, Role.WRITER)])
     while queue:
-        teller = queue.popleft()
-        for member, sends in spreads[teller].targets(writer).items():
-            if sends:
-                copies += 1
-                crossed += spreads[teller].region != spreads[member].region
-                if member not in hops and member not in dead:
-                    hops[member] = hops[teller] + 1
-                    queue.append(member)
-    return hops, copies, crossed
+        teller, role = queue.popleft()
+        for member, tell in spreads[teller].targets(writer, role, spreads).items():
+            if tell is Tell.ROW:
+                rows[member] = None
+                continue
+            copies += 1
+            crossed += spreads[teller].region != spreads[member].region
+            if member not in hops and member not in dead:
+                hops[member] = hops[teller] + 1
+                queue.append((member, Role.ENTRY if tell is Tell.ENTRY else Role.MEMBER))
+    return hops, copies, crossed, rows
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def told(
 def test_everybody_is_told_once_and_every_region_is_crossed_to_once(sizes: tuple[int, ...]) -> None:
     spreads = cluster(*sizes)
     for writer in random.Random(2).sample(list(spreads), min(len(spreads), 12)):
-        hops, copies, crossed = told(spreads, writer)
+        hops, copies, crossed, _ = told(spreads, writer)
         assert hops.keys() == spreads.keys()
         assert copies == len(spreads) - 1
         assert crossed == len(sizes) - 1
@@ -59,29 +61,42 @@ def test_in_small_regions_two_hops_are_enough_and_four_within_two_hundred() -> N
         assert max(max(told(spreads, writer)[0].values()) for writer in list(spreads)[:20]) <= most
 
 
-def test_the_second_of_a_region_hears_of_what_the_first_is_sent() -> None:
-    """The row tells it that there is something, should the first not pass it on."""
+def test_the_second_of_a_region_hears_that_there_is_something() -> None:
+    """Should the first not pass it on, the second knows what to ask for."""
     spreads = cluster(20, 20, 60)
     for writer in list(spreads)[:30]:
-        group = group_of(writer)
+        group, rows = group_of(writer), told(spreads, writer)[3]
         for region in ("r0", "r1", "r2"):
-            first, second = spreads[writer].order(region, group)[:2]
-            tellers = [origin for origin, spread in spreads.items() if first in spread.targets(writer)]
-            if region == spreads[writer].region and len(spreads[writer].order(region, group)) <= STAR:
-                continue  # the writer tells everybody itself
-            if writer not in (first, second):
-                assert any(spreads[teller].targets(writer).get(second) is not None for teller in tellers)
+            members = [o for o in spreads[writer].order(region, group) if o != writer]
+            if region != spreads[writer].region or len(members) > STAR:
+                assert writer == spreads[writer].order(region, group)[0] or members[1] in rows
+    assert all(sum(o in rows for o in spreads[writer].order("r1", group)) <= 1 for writer in [next(iter(spreads))])
 
 
 def test_whoever_had_to_pull_tells_all_that_the_one_before_it_should_have_told() -> None:
-    spreads = cluster(12, 12)
+    spreads = cluster(12, 12, 60)
     writer = next(iter(spreads))
-    first, second, *_ = spreads[writer].order("r1", group_of(writer))
-    assert first not in told(spreads, writer, frozenset([first]))[0]
-    assert spreads[second].targets(writer) == {}
-    assert spreads[second].targets(writer, pulled=True).keys() == {
-        member for member, spread in spreads.items() if spread.region == "r1" and member != second
-    }
+    for region in ("r1", "r2"):
+        first, second, *_ = spreads[writer].order(region, group_of(writer))
+        reached = told(spreads, writer, frozenset([first]))[0]
+        assert not reached.keys() & set(spreads[writer].order(region, group_of(writer)))
+        instead = spreads[second].targets(writer, Role.PULLED, spreads)
+        asked = spreads[first].targets(writer, Role.ENTRY, spreads)
+        assert asked.keys() - {second} <= instead.keys()
+
+
+def test_who_cannot_be_reached_from_here_is_passed_over() -> None:
+    """The next in the order gets the copy, and is told what it is for."""
+    spreads = cluster(3, 5)
+    writer = next(iter(spreads))
+    order = spreads[writer].order("r1", group_of(writer))
+    linked = spreads.keys() - {order[0]}
+    targets = spreads[writer].targets(writer, Role.WRITER, linked)
+    assert order[0] not in targets
+    assert targets[order[1]] is Tell.ENTRY
+    assert targets[order[2]] is Tell.ROW
+    passed_on = spreads[order[1]].targets(writer, Role.ENTRY, spreads)
+    assert passed_on.keys() == set(order) - {order[1]}
 
 
 def test_few_members_change_their_parent_when_one_goes() -> None:
@@ -95,7 +110,8 @@ def test_few_members_change_their_parent_when_one_goes() -> None:
         for place in places:
             spread = Spread(place.origin, "r0", STAR, FAN_OUT)
             spread.see(places)
-            found |= dict.fromkeys((m for m, sends in spread.targets(writer).items() if sends), place.origin)
+            role = Role.ENTRY if place.origin == spread.order("r0", group)[0] else Role.MEMBER
+            found |= dict.fromkeys(spread.targets(writer, role, spreads), place.origin)
         return found
 
     before = {group: parents(view, group) for group in (0, 5)}
@@ -116,10 +132,10 @@ def test_links_worth_having_are_few_and_both_ends_agree() -> None:
     assert max(map(len, links.values())) <= 64
     for writer in list(spreads)[:: len(spreads) // 40]:
         for teller in list(spreads)[::7]:
-            for pulled in (False, True):
-                targets = spreads[teller].targets(writer, pulled=pulled)
-                if not pulled or teller in spreads[teller].order(spreads[teller].region, group_of(writer))[:2]:
-                    assert targets.keys() <= links[teller].keys()
+            order = spreads[teller].order(spreads[teller].region, group_of(writer))
+            roles = [Role.MEMBER] if teller != writer else [Role.WRITER]
+            for role in [*roles, *([Role.ENTRY, Role.PULLED] if teller in order[:2] else [])]:
+                assert spreads[teller].targets(writer, role, spreads).keys() <= links[teller].keys()
 
 
 def test_groups_share_the_load_of_being_first() -> None:
@@ -129,5 +145,5 @@ def test_groups_share_the_load_of_being_first() -> None:
 
 
 def test_a_member_that_nobody_else_is_seen_by_tells_nobody() -> None:
-    assert Spread(7, "r0", STAR, FAN_OUT).targets(7) == {}
-    assert Spread(7, "r0", STAR, FAN_OUT).targets(8, pulled=True) == {}
+    assert Spread(7, "r0", STAR, FAN_OUT).targets(7, Role.WRITER, {}) == {}
+    assert Spread(7, "r0", STAR, FAN_OUT).targets(8, Role.PULLED, {}) == {}
