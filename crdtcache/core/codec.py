@@ -86,7 +86,7 @@ def encode(message: Message) -> bytes:
     """One message; the same bytes can go into the frames of many links."""
     code = _CODES[message.__class__]
     if message.__class__ is Slice:
-        return _pack((code, *message[:6], *_encode_items(message.items)))
+        return _pack((code, *message[:6], *_encode_items(message.items), *((True,) if message.entry else ())))
     if message.__class__ is Offer or message.__class__ is List:
         keys = [key for key, _ in message.entries]
         return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))
@@ -303,7 +303,7 @@ def _numbers(column: object, count: int) -> array[int]:
 
 
 def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
-    _, origin, lo, hi, last, mark, clears, keys, columns, odd, *_ = part
+    _, origin, lo, hi, last, mark, clears, keys, columns, odd, *more = part
     origin, lo, hi = _number(origin), _number(lo), _number(hi)
     if lo > hi:
         raise FrameError("a slice that ends before it begins")
@@ -318,7 +318,7 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     for item in items:
         if not lo < item[0] <= item[1] <= hi:
             raise FrameError("an item outside its slice")
-    return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items)
+    return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items, bool(more and more[0] is True))
 
 
 def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:

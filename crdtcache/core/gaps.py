@@ -58,6 +58,11 @@ class Gaps:
         else:
             gap.target = max(gap.target, target)
 
+    def asked(self, origin: int, link: int) -> bool:
+        """Whether what comes of `origin` on this link was asked for."""
+        gap = self._wanted.get(origin)
+        return gap is not None and gap.source == link
+
     def answered(self, origin: int, link: int, due_ns: int) -> None:
         """The pull of `origin` in flight on `link`, if there is one, is over; the next may go at `due_ns`."""
         gap = self._wanted.get(origin)

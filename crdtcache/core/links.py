@@ -11,6 +11,7 @@ from collections import deque
 from crdtcache.core.entry import Key
 from crdtcache.core.messages import Hello
 from crdtcache.core.session import Session
+from crdtcache.core.spread import Tell
 
 __all__ = ["Link"]
 
@@ -26,10 +27,13 @@ class Link:
         "before",
         "better",
         "came_ns",
+        "carries",
         "compared",
         "control",
         "cursors",
         "differ_ns",
+        "due_rows",
+        "entries",
         "heard_ns",
         "hello",
         "incomplete",
@@ -64,6 +68,9 @@ class Link:
         self.waiting = 0  # bytes of memory that `control` takes
         self.better: dict[Key, None] = {}  # what is held of these goes out behind `control`: keys, made entries late
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
+        self.carries: Tell | None = None  # how the peer is told of own writes; None: somebody else tells it
+        self.entries: dict[int, bool] = {}  # origin -> whether the peer is to act as its entry node
+        self.due_rows: dict[int, None] = {}  # origins of which the peer is to get a row
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
         self.said: dict[int, int] = {}  # origin -> the own frontier, as last told in a context message
@@ -91,9 +98,9 @@ class Link:
     @property
     def goes_on(self) -> bool:
         """Whether there may be more to send without anything new: a session, or a pull of what is still to come."""
-        return self.session is not None or len(self.cursors) > 1
+        return self.session is not None or len(self.cursors) > (self.carries in (Tell.COPY, Tell.ENTRY))
 
     @property
     def waits(self) -> bool:
         """Whether something waits to be sent, own writes left aside."""
-        return bool(self.control) or bool(self.better) or self.goes_on
+        return bool(self.control or self.better or self.due_rows) or self.goes_on

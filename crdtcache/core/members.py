@@ -212,6 +212,10 @@ class Members:
             if member.link is not None or (now_ns - member.down_ns < hold and not self.succeeded(member))
         ]
 
+    def reachable(self) -> list[MemberRow]:
+        """The members that are worth telling anything."""
+        return [member.row for member in self.known.values() if member.link is not None]
+
     def rows(self, now_ns: int) -> list[MemberRow]:
         """The members in use, for others to meet and to wait for; who only dials out is none to call."""
         return [

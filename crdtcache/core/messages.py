@@ -1,7 +1,8 @@
 """Every message, with the conversations drawn above them.
 
 joining             HELLO <-> HELLO                           (see runtime.handshake for the secret)
-spreading           SLICE ->                                  own writes, from the link's cursor to the head
+spreading           SLICE ->   SLICE ->                       from the link's cursor to the head; passed on by `relay`
+                    CONTEXT(one row) ->                       to who notices what was not passed on
 repairing           CONTEXT ->   <- PULL   SLICE -> | TOO_OLD ->
 a session           OPEN ->      <- EQUAL | BUSY | READY, and the first turn:
                     NODES, LIST, WANT, TURN  <->              turn by turn, as far down as the digests differ
@@ -104,6 +105,7 @@ class Slice(NamedTuple):
     clear_mark: tuple[int, int]
     clears: tuple[int, ...]  # the stamps of keyless records (clears of `origin`) in the slice
     items: list[Item]
+    entry: bool = False  # the receiver is to pass it on as the entry node of its region
 
 
 class Context(NamedTuple):

@@ -20,6 +20,7 @@ from crdtcache.core.members import Members
 from crdtcache.core.messages import Context, Gone, Offer, Row, TooOld
 from crdtcache.core.session import offer_of
 from crdtcache.core.slices import make_slice
+from crdtcache.core.spread import Tell
 
 __all__ = ["Outbox"]
 
@@ -40,8 +41,8 @@ class Outbox:
         self._correction = correction
         self._members = members
         self._counts = counts
-        # The slice made last: what it depends on, its bytes, its end.
-        self._slice: tuple[tuple[int, ...], bytes, int] = ((), b"", 0)
+        # The slice made last: what it depends on, its bytes, its end, its items.
+        self._slice: tuple[tuple[int, ...], bytes, int, int] = ((), b"", 0, 0)
 
     def poll(self, target: Link, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one: control, then slices, then its session; None: nothing."""
@@ -57,6 +58,10 @@ class Outbox:
         if target.control and not messages:
             messages.append(target.take())
             size += len(messages[-1])
+        if target.due_rows and not target.control:
+            messages.append(encode(self._rows(list(target.due_rows)[:_MOST_ROWS], target, reading)))
+            target.due_rows.clear()
+            size += len(messages[-1])
         if not target.control:
             size = self._better(target, messages, size, room)
             size = self._slices(target, messages, size, room)
@@ -65,7 +70,7 @@ class Outbox:
         if not messages:
             if reading.mono_ns - target.sent_ns < self._keepalive_ns:
                 return None
-            messages.append(encode(self._sign_of_life(target, reading)))
+            messages.append(encode(self._rows([self._held.origin], target, reading)))
         target.sent_ns = reading.mono_ns
         self._counts["frames_sent"] += 1
         return frame(reading.mono_ns // _MS, messages)
@@ -88,41 +93,44 @@ class Outbox:
         for origin in behind:
             while size < room // 2 or not messages:
                 lo = link.cursors[origin]
-                made = self._slice_bytes(origin, lo, room - size)
+                made = self._slice_bytes(origin, lo, room - size, entry=link.entries.get(origin, False))
                 if made is None:
                     del link.cursors[origin]
                     messages.append(encode(TooOld(origin, self._held.log.floor(origin))))
-                    if origin == self._held.origin:
+                    if origin == self._held.origin and link.carries in (Tell.COPY, Tell.ENTRY):
                         link.cursors[origin] = frontier[origin]
                     break
-                data, hi = made
+                data, hi, items = made
+                self._counts["items_sent"] += items
                 messages.append(data)
                 size += len(data)
                 link.cursors[origin] = hi
                 if hi >= frontier[origin]:
                     break
-            if origin != self._held.origin and link.cursors.get(origin, 0) >= frontier[origin]:
-                del link.cursors[origin]  # a pull has been answered up to the head
+            carried = origin == self._held.origin and link.carries in (Tell.COPY, Tell.ENTRY)
+            if not carried and link.cursors.get(origin, 0) >= frontier[origin]:
+                del link.cursors[origin]  # a pull has been answered, or a slice passed on, up to the head
+                link.entries.pop(origin, None)
         return size
 
-    def _slice_bytes(self, origin: int, lo: int, budget: int) -> tuple[bytes, int] | None:
-        """A slice encoded once, and its end; the bytes are reused for every peer at the same cursor."""
+    def _slice_bytes(self, origin: int, lo: int, budget: int, *, entry: bool) -> tuple[bytes, int, int] | None:
+        """A slice encoded once, its end, and its items; the bytes are reused for every peer at the same cursor."""
         head = self._held.context.frontier[origin]
         # Entries as well as the log: the items of a slice of one origin may have been replaced by another's, or be
         # gone. An old copy would bring them to a joiner that has already adopted what covers their removal.
-        basis = (origin, lo, head, self._held.replaced, self._held.context.last.get(self._held.origin, 0))
+        basis = (origin, lo, head, entry, self._held.replaced, self._held.context.last.get(self._held.origin, 0))
         if self._slice[0] == basis and len(self._slice[1]) <= budget + 1_024:
-            return self._slice[1], self._slice[2]
+            return self._slice[1:]
         part = make_slice(self._held, origin, lo, budget)
         if part is None:
             return None
-        data = encode(part)
-        self._slice = (basis, data, part.hi)
+        data = encode(part._replace(entry=entry))
+        self._slice = (basis, data, part.hi, len(part.items))
         self._counts["slices_made"] += 1
         self._counts["entries_sent"] += len(part.items)
         if origin == self._held.origin:
             self._held.sent = max(self._held.sent, part.hi)
-        return data, part.hi
+        return data, part.hi, len(part.items)
 
     def _session(self, link: Link, messages: list[bytes], size: int, room: int, reading: Reading) -> None:
         session = link.session
@@ -155,11 +163,12 @@ class Outbox:
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
 
-    def _sign_of_life(self, link: Link, reading: Reading) -> Context:
+    def _rows(self, origins: list[int], link: Link, reading: Reading) -> Context:
+        """Rows of these only: of the own origin, a sign of life; of others, that there is something to be had."""
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
-        row = Row(self._held.origin, own.last.get(self._held.origin, 0), own.frontier[self._held.origin])
-        return Context([row], reading.wall_ms, own.clear_mark, [], 0, *self._clocks(link, reading))
+        rows = [Row(origin, own.last.get(origin, 0), own.frontier[origin]) for origin in origins]
+        return Context(rows, reading.wall_ms, own.clear_mark, [], 0, *self._clocks(link, reading))
 
     def _clocks(self, link: Link, reading: Reading) -> tuple[int, int, int]:
         """The clock without correction, and what the peer needs to know how old it is when it comes."""

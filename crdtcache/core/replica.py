@@ -43,10 +43,12 @@ from crdtcache.core.messages import (
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerUp
 from crdtcache.core.recovery import recover
+from crdtcache.core.relay import Relay
 from crdtcache.core.rewind import rewind
 from crdtcache.core.session import OutOfTurn
 from crdtcache.core.sessions import Sessions
 from crdtcache.core.slices import apply_slice
+from crdtcache.core.spread import Role
 from crdtcache.core.store import Store
 from crdtcache.core.writing import MOST_FRESH, writer
 from crdtcache.tuning import Tuning
@@ -155,6 +157,7 @@ class Replica:
         self.correction = Correction(self.tuning.max_drift_ms, reading)
         self._compare_ns = 0  # no comparison of clocks before this
         self._outbox = Outbox(self.map, self.members, self.correction, self._counts)
+        self._relay = Relay(self.map, self.members, self._links, self._ready, region, self.tuning)
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
         )
@@ -351,14 +354,13 @@ class Replica:
             self.members.down(member, reading.mono_ns)
             return _GREETED_BEFORE
         fresh = Link(link, hello, reading.mono_ns, our_dial=dialed is not None)
-        # A link begins at the head, with a row (below): what the peer lacks before it, it pulls.
-        fresh.cursors[self.origin] = self.map.context.frontier[self.origin]
         fresh.before = self.map.context.last.get(self.origin, 0)
         self._links[link] = fresh
         self._links_ns = 0
         self._sessions.joined(fresh, reading)
         self._outbox.tell(fresh, reading)
         self._ready[link] = None
+        self._relay.changed(reading)
         self._events.append(PeerUp(link, hello))
         return None
 
@@ -381,6 +383,7 @@ class Replica:
         if member.link == link:
             self.members.down(member, reading.mono_ns)
             self._events.append(PeerDown(gone.hello, reason))
+        self._relay.changed(reading)
 
     def _drop(self, link: Link, reading: Reading) -> None:
         self._links.pop(link.number, None)
@@ -409,6 +412,7 @@ class Replica:
         self._rng.seed(origin)
         self.map.renamed(origin)
         self.members.renamed(origin)
+        self._relay.renamed()
         self._events.clear()
 
     def shared(self) -> None:
@@ -488,6 +492,7 @@ class Replica:
         if part.origin == self.origin:
             return
         # The slowest clock is looked for among all members, and matters only to what expires.
+        before = self.map.context.frontier.get(part.origin, 0)
         expires = any(item.entry[EXPIRES] for item in part.items)
         applied = apply_slice(self.map, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)
@@ -500,6 +505,12 @@ class Replica:
                 self._break(link, f"its clock is {ahead} ms ahead; the limit is {self.tuning.reject_ms}", reading)
                 return
         frontier = self.map.context.frontier.get(part.origin, 0)
+        if frontier > before:
+            pulled = self._gaps.asked(part.origin, link.number)
+            role = Role.ENTRY if part.entry else Role.PULLED if pulled else Role.MEMBER
+            self._relay.took(part.origin, before, role)
+        elif part.items and applied.contiguous:
+            self._counts["duplicates"] += 1
         if part.hi > link.rows.get(part.origin, 0):
             link.rows[part.origin] = part.hi
         if self._gaps:
@@ -543,7 +554,7 @@ class Replica:
                 elif last <= limit:
                     self._gaps.want(origin, last, due)
         if not context.members:
-            return  # a sign of life, not a whole context, which names this member at least
+            return  # a sign of life, or rows of what somebody else passes on: not a whole context
         theirs = link.rows
         behind = any(last > theirs.get(origin, 0) for origin, last in own.last.items())
         if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
@@ -591,13 +602,13 @@ class Replica:
         last = self.map.context.last.get(self.origin, 0)
         if last != self._pushed:
             self._pushed = last
-            links = list(self._links)
-        elif self._ready:
-            links = [number for number in self._ready if number in self._links]
-        else:
+            self._relay.wrote()
+        elif not self._ready:
             return []
+        links = [number for number in self._ready if number in self._links]
+        self._ready.clear()
         # A session, or a pull of what is still to come, goes on by itself.
-        self._ready = {number: None for number in links if self._links[number].goes_on}
+        self._ready.update((number, None) for number in links if self._links[number].goes_on)
         return links
 
     def poll(self, link: int, reading: Reading) -> bytes | None:
@@ -664,6 +675,7 @@ class Replica:
             self._lead_ms = reading.wall_ms - now // _MS
         if self.store.over():
             self._make_room(reading)
+        self._relay.look(reading)
         if self._links and now >= self._links_ns:
             self._watch_links(reading)
         if self._links and now >= self._context_ns:
@@ -880,6 +892,7 @@ _COUNTERS = (
     "begun_anew",
     "compared_unequal",
     "contexts_sent",
+    "duplicates",
     "entries_received",
     "entries_sent",
     "frames_bad",
@@ -887,6 +900,7 @@ _COUNTERS = (
     "frames_received",
     "frames_sent",
     "gone",
+    "items_sent",
     "links_broken",
     "messages_skipped",
     "parked",

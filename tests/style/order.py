@@ -33,6 +33,7 @@ READING_ORDER = (
     "core.links",
     "core.gaps",
     "core.outbox",
+    "core.relay",
     "core.sessions",
     "core.replica",
     # the only files that know a socket, a thread or a clock

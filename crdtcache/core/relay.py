@@ -1,0 +1,118 @@
+"""Hands writes on: which links are to carry which origin's writes next, by the order that `spread` computes.
+
+own write        the links of its targets stand at a cursor, from when they became targets
+slice received   what it added to the frontier goes on to this member's targets, from where the frontier stood
+pulled           the same, in the place of whoever should have told this member and may have told nobody
+
+Decision: a relayed origin has a cursor on a link only while something of it is to be sent; the next slice sets it
+anew where the frontier stood, which is where the child stands if it has taken all before. If not, it sees a gap and
+pulls. So there is no state about children to keep right, and an entry node that changes is a changed view, no
+handover. Source: DESIGN section 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from crdtcache.core.clock import Reading
+from crdtcache.core.links import Link
+from crdtcache.core.lwwmap import LWWMap
+from crdtcache.core.members import Members
+from crdtcache.core.spread import Place, Role, Spread, Tell
+from crdtcache.tuning import Tuning
+
+__all__ = ["Relay"]
+
+_MS = 1_000_000
+_AT_ONCE = 32  # a view of so many is computed whenever it changes, a larger one after a while
+
+
+class Relay:
+    """Sets the cursors of one replica's `links`, and puts those with something to send into `ready`."""
+
+    __slots__ = ("_due_ns", "_held", "_link_of", "_links", "_members", "_ready", "_spread", "_told", "_wait_ns")
+
+    def __init__(
+        self,
+        held: LWWMap,
+        members: Members,
+        links: Mapping[int, Link],
+        ready: dict[int, None],
+        region: str,
+        tuning: Tuning,
+    ) -> None:
+        self._held = held
+        self._members = members
+        self._links = links
+        self._ready = ready
+        self._spread = Spread(held.origin, region, tuning.star_members, tuning.fan_out)
+        self._wait_ns = tuning.graft_delay_ms * _MS
+        self._link_of: dict[int, Link] = {}
+        self._told: dict[tuple[int, Role], dict[int, Tell]] = {}
+        self._due_ns = 0  # when the view is computed anew, 0: nothing has changed since
+
+    def renamed(self) -> None:
+        """The replica has become another member, without links."""
+        self._spread.origin = self._held.origin
+        self._look(0)
+
+    def changed(self, reading: Reading) -> None:
+        """A link has come or gone, or somebody's standing has changed."""
+        if len(self._links) <= _AT_ONCE:
+            self._look(reading.mono_ns)
+        elif not self._due_ns:
+            self._due_ns = reading.mono_ns + self._wait_ns
+
+    def look(self, reading: Reading) -> None:
+        """Compute the view, if that is due."""
+        if self._due_ns and self._due_ns <= reading.mono_ns:
+            self._look(reading.mono_ns)
+
+    def _look(self, now_ns: int) -> None:
+        self._due_ns = 0
+        self._link_of = {link.hello.origin: link for link in self._links.values()}
+        self._spread.see([Place(row.origin, row.region) for row in self._members.reachable()])
+        self._told.clear()
+        own = self._held.origin
+        targets = self._targets(own, Role.WRITER)
+        for member, link in self._link_of.items():
+            tell = targets.get(member)
+            if tell is link.carries:
+                continue
+            link.carries = tell
+            link.entries[own] = tell is Tell.ENTRY
+            if tell is not None:
+                # It begins at the head, with a row: what the peer lacks before it, it pulls.
+                if tell is not Tell.ROW:
+                    link.cursors.setdefault(own, self._held.context.frontier[own])
+                if link.start_ns < now_ns:  # a new one begins with all rows
+                    link.due_rows[own] = None
+                    self._ready[link.number] = None
+
+    def _targets(self, origin: int, role: Role) -> dict[int, Tell]:
+        targets = self._told.get((origin, role))
+        if targets is None:
+            targets = self._told[origin, role] = self._spread.targets(origin, role, self._link_of)
+        return targets
+
+    def wrote(self) -> None:
+        """There are new own writes."""
+        for number, link in self._links.items():
+            if link.carries is not None:
+                self._ready[number] = None
+                if link.carries is Tell.ROW:
+                    link.due_rows[self._held.origin] = None
+
+    def took(self, origin: int, since: int, role: Role) -> None:
+        """The frontier of `origin` has moved from `since` to where it is: tell whom this member has to tell."""
+        frontier = self._held.context.frontier[origin]
+        for member, tell in self._targets(origin, role).items():
+            link = self._link_of[member]
+            if link.rows.get(origin, 0) >= frontier:
+                continue
+            if tell is Tell.ROW:
+                link.due_rows[origin] = None
+            else:
+                link.cursors.setdefault(origin, since)
+                link.entries[origin] = tell is Tell.ENTRY
+            self._ready[link.number] = None
