@@ -46,7 +46,8 @@ class Outbox:
 
     def poll(self, target: Link, reading: Reading) -> bytes | None:
         """The next frame for a link that can take one: control, then slices, then its session; None: nothing."""
-        idle = not target.waits and target.cursors[self._held.origin] >= self._last.get(self._held.origin, 0)
+        last = self._last.get(self._held.origin, 0)
+        idle = not target.waits and target.cursors.get(self._held.origin, last) >= last
         if idle and reading.mono_ns - target.sent_ns < self._keepalive_ns:
             return None
         messages: list[bytes] = []

@@ -200,6 +200,7 @@ class Replica:
         moved = rewind(self.map, self._rng.getrandbits(64) or 1, back_ms, reading)
         self.origin = self.map.origin
         self.members.renamed(self.origin)
+        self._relay.renamed()
         self.generation += 1
         self.members.latest[self.name] = self.generation  # it has succeeded itself
         for link in list(self._links.values()):
