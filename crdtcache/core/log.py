@@ -95,6 +95,14 @@ class Log:
             stamp = stamps[i]
             yield stamp, keys[i], bases.get(stamp) if bases else None, sinces.get(stamp, stamp) if sinces else stamp
 
+    def back(self, origin: int, lo: int) -> int:
+        """How far back from `lo` nothing was written: to the record before it, or to the floor."""
+        column = self._columns.get(origin)
+        if column is None:
+            return 0
+        index = bisect_right(column.stamps, lo)
+        return column.stamps[index - 1] if index else min(lo, column.floor)
+
     def seam(self, origin: int, lo: int, hi: int) -> int:
         """Where a slice after `lo` may end: the greatest stamp up to `hi` that parts no record from what it
         stands for; where there is none, the least above `hi`.

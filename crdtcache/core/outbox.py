@@ -87,18 +87,20 @@ class Outbox:
         return size
 
     def _slices(self, link: Link, messages: list[bytes], size: int, room: int) -> int:
-        frontier = self._held.context.frontier
-        last = self._held.context.last
-        # A pull is answered even if nothing was written since: the peer waits for it, and asks nobody else.
-        behind = [o for o, c in link.cursors.items() if c < (last if o == self._held.origin else frontier).get(o, 0)]
-        for origin in behind:
-            while size < room // 2 or not messages:
-                lo = link.cursors[origin]
-                made = self._slice_bytes(origin, lo, room - size, entry=link.entries.get(origin, False))
+        own, frontier = self._held.origin, self._held.context.frontier
+        # The own origin's cursor stays where new writes are to follow. All others are for what is asked for, or
+        # passed on: up to the head, even if nothing was written since; a peer waits for it, and asks nobody else.
+        stays = own if link.carries in (Tell.COPY, Tell.ENTRY) else None
+        heads = {o: self._last.get(o, 0) if o == stays else frontier.get(o, 0) for o in link.cursors}
+        for origin, head in heads.items():
+            while link.cursors[origin] < head and (size < room // 2 or not messages):
+                made = self._slice_bytes(
+                    origin, link.cursors[origin], room - size, entry=link.entries.get(origin, False)
+                )
                 if made is None:
-                    del link.cursors[origin]
                     messages.append(encode(TooOld(origin, self._held.log.floor(origin))))
-                    if origin == self._held.origin and link.carries in (Tell.COPY, Tell.ENTRY):
+                    del link.cursors[origin]
+                    if origin == stays:
                         link.cursors[origin] = frontier[origin]
                     break
                 data, hi, items = made
@@ -106,12 +108,10 @@ class Outbox:
                 messages.append(data)
                 size += len(data)
                 link.cursors[origin] = hi
-                if hi >= frontier[origin]:
+                if hi >= head and origin != stays:
+                    del link.cursors[origin]
+                    link.entries.pop(origin, None)
                     break
-            carried = origin == self._held.origin and link.carries in (Tell.COPY, Tell.ENTRY)
-            if not carried and link.cursors.get(origin, 0) >= frontier[origin]:
-                del link.cursors[origin]  # a pull has been answered, or a slice passed on, up to the head
-                link.entries.pop(origin, None)
         return size
 
     def _slice_bytes(self, origin: int, lo: int, budget: int, *, entry: bool) -> tuple[bytes, int, int] | None:

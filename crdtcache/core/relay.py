@@ -73,7 +73,7 @@ class Relay:
         self._link_of = {link.hello.origin: link for link in self._links.values()}
         self._spread.see([Place(row.origin, row.region) for row in self._members.reachable()])
         self._told.clear()
-        own = self._held.origin
+        own, context = self._held.origin, self._held.context
         targets = self._targets(own, Role.WRITER)
         for member, link in self._link_of.items():
             tell = targets.get(member)
@@ -81,13 +81,14 @@ class Relay:
                 continue
             link.carries = tell
             link.entries[own] = tell is Tell.ENTRY
-            if tell is not None:
+            if tell is not None and link.start_ns < now_ns:  # a new one begins with all rows
+                link.due_rows[own] = None
+                self._ready[link.number] = None
+            if tell in (Tell.COPY, Tell.ENTRY):
                 # It begins at the head, with a row: what the peer lacks before it, it pulls.
-                if tell is not Tell.ROW:
-                    link.cursors.setdefault(own, self._held.context.frontier[own])
-                if link.start_ns < now_ns:  # a new one begins with all rows
-                    link.due_rows[own] = None
-                    self._ready[link.number] = None
+                link.cursors.setdefault(own, context.frontier[own])
+            elif link.cursors.get(own, 0) >= context.last.get(own, 0):
+                link.cursors.pop(own, None)
 
     def _targets(self, origin: int, role: Role) -> dict[int, Tell]:
         targets = self._told.get((origin, role))
@@ -105,10 +106,10 @@ class Relay:
 
     def took(self, origin: int, since: int, role: Role) -> None:
         """The frontier of `origin` has moved from `since` to where it is: tell whom this member has to tell."""
-        frontier = self._held.context.frontier[origin]
+        last = self._held.context.last.get(origin, 0)
         for member, tell in self._targets(origin, role).items():
             link = self._link_of[member]
-            if link.rows.get(origin, 0) >= frontier:
+            if link.rows.get(origin, 0) >= last:
                 continue
             if tell is Tell.ROW:
                 link.due_rows[origin] = None

@@ -4,6 +4,9 @@ A slice carries state, never history: ten overwrites of a key travel once, and w
 as dead. It is applied up to the first item that must wait (parked, rejected, or short of room for a dot), and
 the frontier follows exactly as far; what lies behind a gap is an offer like any other and moves no frontier.
 
+A slice begins at the write before it, not where its sender's cursor stands: members learn at different times that
+an origin has written nothing since, and who relays to one that has not heard yet would show it a gap.
+
 Decision: an item that must wait cuts the slice instead of being skipped. Skipping it would let the frontier
 pass a write that is not here. The cut lies below the first stamp of every item that was written again beyond
 it (design section 5 logs such an item at its first stamp, and says nothing of the writes in between: random
@@ -50,13 +53,14 @@ class _Found:
 
 @dataclass(slots=True)
 class _Part:
-    """The records after `lo`, one per key, up to `hi`; `cut` where there are more."""
+    """The records after `lo`, one per key, up to `hi`; `cut` where there are more. They stand for all after `since`."""
 
     found: dict[Key, _Found]
     clears: list[int]
     hi: int
     size: int
     cut: bool
+    since: int
 
 
 def make_slice(held: LWWMap, origin: int, lo: int, budget: int) -> Slice | None:
@@ -83,17 +87,20 @@ def make_slice(held: LWWMap, origin: int, lo: int, budget: int) -> Slice | None:
             entry = dead_entry(*logged)
         items.append(Item(record.first, record.latest, *(base or (0, 0)), key, entry))
     last = min(held.context.last.get(origin, 0), hi)
+    if part.since > lo:
+        lo = held.log.back(origin, lo)  # where no record stands for what was written there
     return Slice(origin, lo, hi, last, held.context.clear_mark, tuple(part.clears), items)
 
 
 def _collect(held: LWWMap, origin: int, lo: int, budget: int | None, upto: int | None) -> _Part:
     entries = held.store.entries
-    part = _Part({}, [], lo, 0, False)
+    part = _Part({}, [], lo, 0, False, 1 << 64)
     found = part.found
     for stamp, key, base, since in held.log.after(origin, lo):
         if upto is not None and stamp > upto:
             part.hi, part.cut = upto, True
             break
+        part.since = min(part.since, since)
         record = found.get(key) if key is not None else None
         if record is not None:
             record.latest, record.base = stamp, base

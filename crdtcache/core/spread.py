@@ -95,7 +95,7 @@ class Spread:
         if role is Role.WRITER and not star and order[0] != self.origin:
             self._enter(order, linked, told)
         elif role is not Role.MEMBER:
-            told |= dict.fromkeys(order if star else below[order[0]], Tell.COPY)
+            told |= dict.fromkeys(order if star else (order[0], *below[order[0]]), Tell.COPY)
             if self._region_of.get(origin) == self.region:  # out of its region, too
                 for region in self._regions:
                     if region != self.region:
