@@ -21,16 +21,16 @@ from xxhash import xxh3_64_intdigest
 
 from crdtcache.arguments import MISSING
 from crdtcache.core.entry import LIVE, STATE, VALUE, Entry, Key, Packed, Version, key_bytes, version_of
-from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Change, PeerDown, PeerUp
+from crdtcache.core.messages import Hello, MemberRow
+from crdtcache.core.outcome import Change, PeerDown, PeerGone, PeerUp
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.values import decode
 
 __all__ = ["KINDS", "Event", "Handler", "Kind", "Scope", "Subscription", "Subscriptions"]
 
-Kind: TypeAlias = Literal["set", "deleted", "expired", "evicted", "overwritten", "peer_up", "peer_down"]
+Kind: TypeAlias = Literal["set", "deleted", "expired", "evicted", "overwritten", "peer_up", "peer_down", "peer_gone"]
 _CHANGES = ("set", "deleted", "expired", "evicted", "overwritten")
-KINDS = (*_CHANGES, "peer_up", "peer_down")
+KINDS = (*_CHANGES, "peer_up", "peer_down", "peer_gone")
 """Every kind that `on` knows, see `Event`."""
 Scope: TypeAlias = Literal["every", "one"]
 _OWN_AFFAIR = ("evicted", "overwritten")  # reported by one node only, so that there is nobody to choose from
@@ -52,9 +52,10 @@ class Event:
     overwritten  of two writes that had not seen each other `value` stays and `old` is lost
     peer_up      the member `peer` is connected
     peer_down    the member `peer` is not connected any more, for `reason`
+    peer_gone    the members hold `peer` to be gone; `reason`: "down" where nobody hears it, or "left"
     ===========  ====================================================================================
 
-    `key` is None for the last two. `remote`: a peer's doing. `version`: the write's, None for peers.
+    `key` is None for the last three. `remote`: a peer's doing. `version`: the write's, None for peers.
     A packed value is decoded at each look, so handlers share nothing.
     """
 
@@ -69,7 +70,7 @@ class Event:
         *,
         remote: bool = True,
         version: Version | None = None,
-        peer: Hello | None = None,
+        peer: Hello | MemberRow | None = None,
         reason: str = "",
         decode: Callable[[Packed], object] = decode,
     ) -> None:
@@ -106,7 +107,7 @@ def _stored(entry: Entry | None) -> object:
     return entry[VALUE] if entry is not None and entry[STATE] == LIVE else MISSING
 
 
-def _event_of(outcome: Change | PeerUp | PeerDown, decode: Callable[[Packed], object]) -> Event:
+def _event_of(outcome: Change | PeerUp | PeerDown | PeerGone, decode: Callable[[Packed], object]) -> Event:
     if isinstance(outcome, Change):
         kind, key, entry, previous, remote = outcome
         version = version_of(entry)
@@ -117,6 +118,8 @@ def _event_of(outcome: Change | PeerUp | PeerDown, decode: Callable[[Packed], ob
         return Event(kind, key, MISSING, _stored(gone), remote=remote, version=version, decode=decode)
     if isinstance(outcome, PeerUp):
         return Event("peer_up", peer=outcome.hello)
+    if isinstance(outcome, PeerGone):
+        return Event("peer_gone", peer=outcome.member, reason=outcome.reason)
     return Event("peer_down", peer=outcome.hello, reason=outcome.reason)
 
 
@@ -248,8 +251,9 @@ class Subscriptions:
                 interested = self._by_kind.get(outcome.kind)
                 if interested:
                     interested = tuple(s for s in interested if s.wants(outcome.key))
-            elif isinstance(outcome, (PeerUp, PeerDown)):
-                interested = self._by_kind.get("peer_up" if isinstance(outcome, PeerUp) else "peer_down")
+            elif isinstance(outcome, (PeerUp, PeerDown, PeerGone)):
+                kind = {PeerUp: "peer_up", PeerDown: "peer_down", PeerGone: "peer_gone"}[outcome.__class__]
+                interested = self._by_kind.get(kind)
             else:
                 continue  # for the driver, or for the log
             if interested:
@@ -258,7 +262,7 @@ class Subscriptions:
                     if not subscription.once or self._is_ours(outcome, event.kind):
                         subscription.deliver(event, caught)
 
-    def _is_ours(self, outcome: Change | PeerUp | PeerDown, kind: str) -> bool:
+    def _is_ours(self, outcome: Change | PeerUp | PeerDown | PeerGone, kind: str) -> bool:
         """Whether this node is the first of those it knows to be alive in the event's own order of the nodes.
 
         Rendezvous hashing: all who see the same members choose the same one, without a word, and when that one
@@ -269,6 +273,6 @@ class Subscriptions:
         if isinstance(outcome, Change):
             what = key_bytes(outcome.key) + b"%x %x" % outcome.entry[:2]
         else:
-            what = b"%x" % outcome.hello.origin
+            what = b"%x" % (outcome.member.origin if isinstance(outcome, PeerGone) else outcome.hello.origin)
         live = self._live()
         return live[0] == min(live, key=lambda origin: xxh3_64_intdigest(what + b"%016x" % origin))

@@ -51,6 +51,14 @@ class Tuning:
     dead_share: float = 0.10  # of the index that deleted entries may take before the oldest are forced out
     inline_bytes: int = 32_768  # a larger value is refused (until values travel in chunks)
     key_bytes: int = 1_024  # encoded
+    # membership
+    probe_ms: int = 1_000  # silence of a member of the own region, beyond its timeout, after which others are asked
+    probe_remote_ms: int = 5_000  # the same of a member elsewhere
+    probe_timeout_ms: int = 200  # at least, and 3 x the round trip
+    probe_timeout_remote_ms: int = 1_000  # the same of a member elsewhere
+    helpers: int = 3  # members that are asked about one that has fallen silent
+    suspect_ms: int = 4_000  # how long at least a suspect has to say otherwise; x log10 of the members
+    forget_ms: int = 7_776_000_000  # members that are gone, and their addresses, are kept so long (90 days)
     # links
     dial_timeout_ms: int = 1_000
     redial_ms: int = 1_000  # the cap of the back-off in the first redial_patience_ms

@@ -4,9 +4,9 @@
                 ^                            |                                          |
                 '-- it says so itself, with a higher incarnation ----------------------'      left: it said so itself
 
-Claims of one process are compared as (incarnation, standing), so a later standing beats an earlier one until the
-accused raises its incarnation: nobody says "alive" for somebody else. A wrong claim costs routing for seconds; no
-decision about entries rests on one but how long the dead are kept (`gc_hold_ms`).
+Claims about one process are compared as (generation, incarnation, standing), so a later standing beats an earlier one
+until the accused raises its incarnation: nobody says "alive" for somebody else. A wrong one costs routing for seconds;
+no decision about entries rests on it but who is waited for (`gc_hold_ms`).
 
 Decision: how long a suspect has depends on who else suspects it (Lifeguard): from six times the least down to the
 least with three more accusers. One slow process then suspects many and condemns none. The refused alternative, a
@@ -20,7 +20,7 @@ import math
 from enum import IntEnum
 from typing import NamedTuple
 
-__all__ = ["ALIVE", "Claim", "Standing", "Suspicion"]
+__all__ = ["Claim", "Standing", "Suspicion"]
 
 
 class Standing(IntEnum):
@@ -35,16 +35,16 @@ class Standing(IntEnum):
 class Claim(NamedTuple):
     """One statement about one process; the greater tuple supersedes the smaller."""
 
-    incarnation: int
+    generation: int  # of the process: a later one of the same name succeeds the earlier
+    incarnation: int  # raised by the accused, to refute
     standing: int
 
     @property
-    def reachable(self) -> bool:
-        """Whether it is worth telling this member anything."""
-        return self.standing <= Standing.SUSPECT
+    def gone(self) -> bool:
+        """Whether nobody expects anything of this process any more."""
+        return self.standing >= Standing.DOWN
 
 
-ALIVE = Claim(0, Standing.ALIVE)
 _MOST_CONFIRMATIONS = 3
 _SPAN = 6  # how many times its least time a suspect has that only one member suspects
 
@@ -52,10 +52,9 @@ _SPAN = 6  # how many times its least time a suspect has that only one member su
 class Suspicion:
     """How long one suspect still has. `least_ms` with enough accusers, six times that with one."""
 
-    __slots__ = ("_accusers", "_expected", "_least_ns", "_start_ns", "claim")
+    __slots__ = ("_accusers", "_expected", "_least_ns", "_start_ns")
 
-    def __init__(self, claim: Claim, members: int, least_ms: int, now_ns: int) -> None:
-        self.claim = claim
+    def __init__(self, members: int, least_ms: int, now_ns: int) -> None:
         self._start_ns = now_ns
         # Never with one member's word at once: of two, the other may be right; of three, nobody else may have looked.
         self._expected = max(1, min(_MOST_CONFIRMATIONS, members - 2))

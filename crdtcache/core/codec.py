@@ -8,6 +8,8 @@ Decision: one door. `decode` takes foreign bytes and either returns messages mad
 `FrameError`; behind it, anything unexpected is a bug of ours. Messages of an unknown type and fields beyond
 the known ones are skipped; an entry never is: a state above those known is kept opaque, and what cannot be
 parsed refuses the whole frame.
+
+Above 400 lines because a second door, for some of the messages, would be one more to guard.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key, Packed, Value, V
 from crdtcache.core.messages import (
     Answered,
     Busy,
+    Claims,
     Context,
     End,
     Equal,
     Gone,
+    Heard,
     Item,
     List,
     MemberRow,
@@ -36,10 +40,12 @@ from crdtcache.core.messages import (
     Nodes,
     Offer,
     Open,
+    Probe,
     Pull,
     Ready,
     Row,
     Slice,
+    Statement,
     TooOld,
     Turn,
     Want,
@@ -51,6 +57,7 @@ __all__ = ["FrameError", "Limits", "decode", "encode", "frame"]
 _TYPES: tuple[type[Any], ...] = (
     *(Context, Slice, Pull, TooOld, Open, Ready, Busy, Offer, End, Answered, Gone),
     *(Equal, Nodes, List, Want, Turn),
+    *(Claims, Probe, Heard),
 )
 _CODES = {kind: code for code, kind in enumerate(_TYPES, 1)}
 _EXT_PACKED, _EXT_REMOVED = 1, 2
@@ -369,6 +376,15 @@ def _parse_want(part: tuple[Any, ...], limits: Limits) -> Want:
     return Want(_number(part[1]), [_key(key, limits) for key in _tuple(part[2])])
 
 
+def _parse_claims(part: tuple[Any, ...], __: Limits) -> Claims:
+    return Claims(
+        [
+            Statement(_number(origin), _number(born), _number(incarnation), _number(standing), witness is True)
+            for origin, born, incarnation, standing, witness, *_ in _tuple(part[1])
+        ]
+    )
+
+
 def _nodes(values: object) -> tuple[int, ...]:
     nodes = _every(_number, values)
     if not apart(nodes):
@@ -396,5 +412,8 @@ _PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
     _CODES[Nodes]: _parse_nodes,
     _CODES[List]: _parse_list,
     _CODES[Want]: _parse_want,
+    _CODES[Claims]: _parse_claims,
+    _CODES[Probe]: lambda part, _: Probe(_number(part[1])),
+    _CODES[Heard]: lambda part, _: Heard(_number(part[1]), _number(part[2])),
     _CODES[Turn]: lambda part, _: Turn(_number(part[1]), _nodes(part[2]), part[3] is True),
 }

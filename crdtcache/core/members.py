@@ -2,7 +2,8 @@
 
 A member is known by its origin, never by its address. One that is not connected is called at the address it
 advertised; seeds are called until the member behind them is connected. Nothing is elected: of two members
-that call each other at once, the link whose dialler has the smaller origin stays.
+that call each other at once, the link whose dialler has the smaller origin stays. What is believed of each, and how
+long a suspect still has, stands here; `detector` decides it.
 
 Decision: the policy of dialling is here, in the core, and only names and sockets are outside, so that the
 simulator runs the very same policy. Source: DESIGN section 12.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from crdtcache.core.claims import Claim, Standing, Suspicion
 from crdtcache.core.clock import NEVER
 from crdtcache.core.correction import Line, line_of, plausible
 from crdtcache.core.messages import Hello, MemberRow
@@ -35,6 +37,15 @@ class Member:
     clock_ms: int = 0  # its wall clock, as it corrects it, when last heard; 0: never
     heard_ns: int = 0
     line: Line | None = None  # what is known of its clock against the own
+    claim: Claim = field(init=False)  # the greatest that was heard of it
+    suspicion: Suspicion | None = None  # while it is a suspect
+    vouched_ns: int = 0  # when somebody is known to have heard it, beside what its link says
+    asked_ns: int = 0  # when others were asked whether they hear it; 0: no need
+    witness: bool = False  # nobody who was asked hears it: this replica says so itself
+    round_trip_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self.claim = Claim(self.row.generation, 0, Standing.ALIVE)
 
 
 @dataclass(slots=True)
@@ -58,6 +69,7 @@ class Members:
     known: dict[int, Member] = field(default_factory=dict)
     addresses: dict[str, _Address] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name
+    last_slow_ns: int = 0  # when the last of the gone is due to be called
     next_call_ns: int = NEVER  # a lower bound of when the next address is due: the book is read then, not before
 
     def learn_seeds(self, seeds: list[str], now_ns: int) -> None:
@@ -81,8 +93,10 @@ class Members:
         slack = self.tuning.max_frame_age_ms * _MS if row.down_ms else 0
         if member is not None and member.link is None and down_ns > member.down_ns + slack:
             member.down_ns = down_ns
-        if member is not None or row.origin == self.origin or len(self.known) >= _MOST_MEMBERS:
+        if member is not None or row.origin == self.origin:
             return
+        if len(self.known) >= _MOST_MEMBERS:
+            self.forget(now_ns)
         self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
         self._note_generation(row)
         if row.advertise and row.advertise not in self.addresses:
@@ -97,6 +111,7 @@ class Members:
         if member.link != link:
             member.up_ns = now_ns
         member.row, member.link = row, link
+        member.claim = max(member.claim, Claim(row.generation, 0, Standing.ALIVE))
         self._note_generation(row)
         # A greeting that takes longer than a link may be silent is none.
         at = line_of(hello.clock_ms, now_ns)
@@ -121,12 +136,20 @@ class Members:
         for entry in self.addresses.values():
             if entry.origin != member.row.origin:
                 continue
-            if lasted:
+            if lasted and (entry.seed or member.claim.standing != Standing.LEFT):
                 entry.failures = 0
                 entry.due_ns = now_ns + round(self.rng.uniform(0.02, 0.1) * self.tuning.redial_ms * _MS)
                 self._note_due(entry)
             else:
                 self._back_off(entry, now_ns)
+
+    def back(self, member: Member, now_ns: int) -> None:
+        """It was thought to be gone, and says otherwise: call it soon, however long nobody answered."""
+        for address, entry in self.addresses.items():
+            if entry.origin == member.row.origin or address == member.row.advertise:
+                entry.failures = 0
+                entry.due_ns = now_ns + round(self.rng.uniform(0.02, 1.0) * self.tuning.redial_ms * _MS)
+                self._note_due(entry)
 
     def heard(self, member: Member, clock_ms: int, now_ns: int, line: Line | None) -> None:
         """Note the wall clock that a member sent."""
@@ -135,7 +158,10 @@ class Members:
             member.line = line if member.line is None else member.line.followed_by(line)
 
     def failed(self, address: str, now_ns: int, *, own: bool = False) -> None:
-        """A call went wrong: back off to `redial_ms`, after `redial_patience_ms` to `redial_slow_ms`."""
+        """A call went wrong: back off to `redial_ms`, after `redial_patience_ms` to `redial_slow_ms`.
+
+        That long is waited for each seed; of all others that are gone for so long, or have left, for one of them.
+        """
         entry = self.addresses.get(address)
         if entry is None:
             return
@@ -147,8 +173,14 @@ class Members:
             entry.first_failure_ns = now_ns
         entry.failures += 1
         tuning = self.tuning
-        cap = tuning.redial_ms
-        if now_ns - entry.first_failure_ns > tuning.redial_patience_ms * _MS:
+        cap, member = tuning.redial_ms, self.known.get(entry.origin)
+        patience = now_ns - entry.first_failure_ns <= tuning.redial_patience_ms * _MS
+        left = member is not None and member.claim.standing == Standing.LEFT
+        if not entry.seed and (left or not patience):
+            entry.due_ns = self.last_slow_ns = max(self.last_slow_ns, now_ns) + tuning.redial_slow_ms * _MS
+            self._note_due(entry)
+            return
+        if not patience:
             cap = tuning.redial_slow_ms
         wait = min(cap, cap * 2 ** min(entry.failures, 10) // 32)
         entry.due_ns = now_ns + round(wait * self.rng.uniform(0.5, 1.0) * _MS)
@@ -199,22 +231,43 @@ class Members:
         """Whether a later process has taken this one's name: then it is gone for good."""
         return member.row.generation < self.latest[member.row.name]
 
+    def raised(self, member: Member, generation: int) -> None:
+        """A member has learned that it is later than a process before it."""
+        member.row = member.row._replace(generation=generation)
+        self._note_generation(member.row)
+
     def _note_generation(self, row: MemberRow) -> None:
         # Kept, not searched for: this is asked for each address whenever one is due.
         self.latest[row.name] = max(self.latest.get(row.name, 0), row.generation)
 
     def in_use(self, now_ns: int) -> list[Member]:
-        """Members connected, or gone for less than `gc_hold_ms`, and not succeeded (design section 7)."""
+        """Members connected, or gone for less than `gc_hold_ms`, neither left nor succeeded (design section 7)."""
         hold = self.tuning.gc_hold_ms * _MS
         return [
             member
             for member in self.known.values()
-            if member.link is not None or (now_ns - member.down_ns < hold and not self.succeeded(member))
+            if member.link is not None
+            or (
+                now_ns - member.down_ns < hold and member.claim.standing != Standing.LEFT and not self.succeeded(member)
+            )
         ]
 
     def reachable(self) -> list[MemberRow]:
         """The members that are worth telling anything."""
-        return [member.row for member in self.known.values() if member.link is not None]
+        return [m.row for m in self.known.values() if m.link is not None and not m.claim.gone]
+
+    def forget(self, now_ns: int) -> None:
+        """Drop whoever is gone for longer than `forget_ms`, with its addresses; of too many, those gone first."""
+        gone = sorted((m.down_ns, o) for o, m in self.known.items() if m.link is None)
+        most = max(0, len(self.known) - _MOST_MEMBERS * 9 // 10) if len(self.known) >= _MOST_MEMBERS else 0
+        limit = now_ns - self.tuning.forget_ms * _MS
+        for number, (down_ns, origin) in enumerate(gone):
+            if number < most or down_ns < limit:
+                del self.known[origin]
+        for address, entry in list(self.addresses.items()):
+            stale = entry.failures and entry.first_failure_ns < limit
+            if not entry.seed and (stale or (entry.origin and entry.origin not in self.known)):
+                del self.addresses[address]
 
     def rows(self, now_ns: int) -> list[MemberRow]:
         """The members in use, for others to meet and to wait for; who only dials out is none to call."""

@@ -8,7 +8,9 @@ a session           OPEN ->      <- EQUAL | BUSY | READY, and the first turn:
                     NODES, LIST, WANT, TURN  <->              turn by turn, as far down as the digests differ
                     OFFER(n) ->  <- GONE, OFFER(0)..., ANSWERED(n)     both sides at once; 0: a better entry
                     END ->       <- ANSWERED(end)             C3 once both ends are settled
-keeping alive       an empty frame
+keeping alive       a context of one row, when nothing else was to be said
+membership          CLAIMS ->                                 what is believed of whom, when it changes
+                    PROBE ->     <- HEARD                     whether others hear a member that has fallen silent
 
 Decision: a message is a `NamedTuple` whose field order is its wire order; a newer version appends fields,
 an older one skips what it does not know. An entry is never skipped: what cannot be parsed breaks the link.
@@ -23,10 +25,12 @@ from crdtcache.core.entry import Entry, Key
 __all__ = [
     "Answered",
     "Busy",
+    "Claims",
     "Context",
     "End",
     "Equal",
     "Gone",
+    "Heard",
     "Hello",
     "InSession",
     "Item",
@@ -36,10 +40,12 @@ __all__ = [
     "Nodes",
     "Offer",
     "Open",
+    "Probe",
     "Pull",
     "Ready",
     "Row",
     "Slice",
+    "Statement",
     "TooOld",
     "Turn",
     "Want",
@@ -232,5 +238,34 @@ class Gone(NamedTuple):
     versions: list[tuple[Key, int, int]]
 
 
+class Statement(NamedTuple):
+    """What the sender believes of a process; see `claims.Claim` for the order of what is said of one."""
+
+    origin: int
+    generation: int
+    incarnation: int
+    standing: int
+    witness: bool  # the sender does not hear it itself
+
+
+class Claims(NamedTuple):
+    """What the sender believes of some processes."""
+
+    statements: list[Statement]
+
+
+class Probe(NamedTuple):
+    """Asks whether the receiver hears `origin`, which may be itself; whoever does not, says nothing."""
+
+    origin: int
+
+
+class Heard(NamedTuple):
+    """The sender has heard `origin` itself, so long ago."""
+
+    origin: int
+    ago_ms: int
+
+
 InSession = Equal | Busy | Ready | Nodes | List | Want | Turn | Offer | End | Answered
-Message = Slice | Context | Pull | TooOld | Open | InSession | Gone
+Message = Slice | Context | Pull | TooOld | Open | InSession | Gone | Claims | Probe | Heard

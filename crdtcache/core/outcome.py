@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from crdtcache.core.entry import Entry, Key
-from crdtcache.core.messages import Hello
+from crdtcache.core.messages import Hello, MemberRow
 
-__all__ = ["Anew", "Change", "Dial", "Event", "LinkBroken", "Moved", "PeerDown", "PeerUp"]
+__all__ = ["Anew", "Change", "Dial", "Event", "LinkBroken", "Moved", "PeerDown", "PeerGone", "PeerUp"]
 
 
 class Change(NamedTuple):
@@ -60,6 +60,13 @@ class PeerDown(NamedTuple):
     reason: str
 
 
+class PeerGone(NamedTuple):
+    """The members hold a member to be gone: nobody hears it, or it said itself that it was leaving."""
+
+    member: MemberRow
+    reason: str  # "down" or "left"
+
+
 class LinkBroken(NamedTuple):
     """The driver must close this link."""
 
@@ -73,4 +80,4 @@ class Dial(NamedTuple):
     address: str
 
 
-Event = Change | Anew | PeerUp | PeerDown | LinkBroken | Dial
+Event = Change | Anew | PeerUp | PeerDown | PeerGone | LinkBroken | Dial

@@ -20,9 +20,11 @@ from collections.abc import Callable
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from crdtcache.core import removal
+from crdtcache.core.claims import Standing
 from crdtcache.core.clock import NEVER, Guard, Reading, stamp_ms
 from crdtcache.core.codec import FrameError, Limits, decode, encode
 from crdtcache.core.correction import Correction, Line, line_of, plausible
+from crdtcache.core.detector import Detector
 from crdtcache.core.digest import DIGEST_VERSION
 from crdtcache.core.entry import DEAD, EXPIRES, Entry, Key, Value, Version
 from crdtcache.core.gaps import Gaps
@@ -30,18 +32,21 @@ from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import (
+    Claims,
     Context,
     Gone,
+    Heard,
     Hello,
     Message,
     Open,
+    Probe,
     Pull,
     Ready,
     Slice,
     TooOld,
 )
 from crdtcache.core.outbox import Outbox
-from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerGone, PeerUp
 from crdtcache.core.recovery import recover
 from crdtcache.core.relay import Relay
 from crdtcache.core.rewind import rewind
@@ -64,7 +69,8 @@ _GREETED_BEFORE = "this clock was set back, and the origin that was greeted with
 class Peer(NamedTuple):
     """A member as this replica sees it. `lag_ms`: how far what is accounted for of it lies behind its clock.
 
-    It is None for a member that is not connected: what that one has written meanwhile nobody here can know.
+    That is None for a member that is not connected: what it has written meanwhile nobody here can know.
+    `standing`: "alive", "suspect", "down" or "left", what the members believe of it.
     """
 
     name: str
@@ -75,6 +81,7 @@ class Peer(NamedTuple):
     address: str
     connected: bool
     lag_ms: int | None
+    standing: str
 
 
 P = ParamSpec("P")
@@ -125,7 +132,6 @@ class Replica:
         self.origin = origin
         self.name = name
         self.cluster = cluster
-        self.generation = generation
         self.region = region
         self.zone = zone
         self.advertise = advertise
@@ -137,6 +143,7 @@ class Replica:
         self._rng = rng
         self._limits = Limits(self.tuning.key_bytes, self.tuning.inline_bytes)
         self._links: dict[int, Link] = {}
+        self._detector = Detector(self.members, self._links, self.tuning, rng, region, generation)
         self._ready: dict[int, None] = {}  # the links that may have something to send
         self._pushed = 0  # the last own write that made all of them ready
         self.shaken_ns: int | None = None  # when a change was interrupted in the middle
@@ -161,6 +168,15 @@ class Replica:
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
         )
+
+    @property
+    def generation(self) -> int:
+        """When the process started, Unix ms; later than that of any process before it of its name."""
+        return self._detector.own.generation
+
+    @generation.setter
+    def generation(self, value: int) -> None:
+        self._detector.renamed(value)
 
     # ---- time, corrected (design section 11) ----------------------------------------------------------------------
 
@@ -360,6 +376,7 @@ class Replica:
         self._links_ns = 0
         self._sessions.joined(fresh, reading)
         self._outbox.tell(fresh, reading)
+        self._detector.met(member, fresh, reading.mono_ns)
         self._ready[link] = None
         self._relay.changed(reading)
         self._events.append(PeerUp(link, hello))
@@ -381,9 +398,11 @@ class Replica:
             return
         self._drop(gone, reading)
         member = self.members.known[gone.hello.origin]
+        self._detector.lost(member, gone)
         if member.link == link:
             self.members.down(member, reading.mono_ns)
-            self._events.append(PeerDown(gone.hello, reason))
+            left = member.claim.standing == Standing.LEFT
+            self._events.append(PeerDown(gone.hello, "it has left" if left else reason))
         self._relay.changed(reading)
 
     def _drop(self, link: Link, reading: Reading) -> None:
@@ -404,6 +423,12 @@ class Replica:
         for link in list(self._links):
             self.disconnected(link, reading, "stopped")
         self.members.stopped(reading.mono_ns)
+        self._detector.back()
+
+    def leave(self) -> None:
+        """The driver is about to stop: tell all links that this replica is not to be waited for."""
+        self._detector.leave()
+        self._ready.update((number, None) for number in self._links)
 
     def renamed(self, origin: int, name: str, generation: int, reading: Reading) -> None:
         """Become another member that holds the same: what a fork makes of a replica. No link survives it."""
@@ -478,6 +503,13 @@ class Replica:
             case Gone():
                 for key, stamp, origin in message.versions:
                     self._counts["gone"] += self.map.gone(key, (stamp, origin), reading)
+            case Claims():
+                self._detector.told(link, message, reading.mono_ns)
+                self._judge(reading)
+            case Probe():
+                self._detector.asked(link, message, reading.mono_ns)
+            case Heard():
+                self._detector.vouched(message, reading.mono_ns)
             case Open() | Ready() if not self._believe(link, message.clear_mark, reading):
                 pass
             case _:
@@ -485,6 +517,16 @@ class Replica:
                     self._sessions.receive(link, message, reading)
                 except OutOfTurn as error:
                     self._break(link, str(error), reading)
+
+    def _judge(self, reading: Reading) -> None:
+        """The standing of some members has changed, perhaps."""
+        if not self._detector.judged:
+            return
+        for member in self._detector.judged:
+            if member.claim.gone:
+                self._events.append(PeerGone(member.row, Standing(member.claim.standing).name.lower()))
+        self._detector.judged.clear()
+        self._relay.changed(reading)
 
     def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
         self._counts["slices_received"] += 1
@@ -527,12 +569,13 @@ class Replica:
         self._gaps.want(part.origin, part.last, due)
 
     def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
-        now, line = reading.mono_ns, None
+        now, line, sender = reading.mono_ns, None, self.members.known[link.hello.origin]
         round_trip_ms = now // _MS - context.heard_ms - context.ago_ms
         if context.heard_ms and round_trip_ms >= 0 and plausible(context.wall_ms):
             half = (round_trip_ms + 1) // 2
             line = Line(line_of(context.wall_ms + half, now), line_of(context.clock_ms + half, now), half + 1, now)
-        self.members.heard(self.members.known[link.hello.origin], context.clock_ms, now, line)
+            sender.round_trip_ms = round_trip_ms
+        self.members.heard(sender, context.clock_ms, now, line)
         if not self._believe(link, context.clear_mark, reading):
             return
         known = self.members.known
@@ -540,6 +583,8 @@ class Replica:
             member = known.get(told.origin)
             if member is None or member.link is None:
                 self.members.learn(told, reading.mono_ns)
+                if told.name == self.name and told.origin != self.origin and told.down_ms:
+                    self._detector.succeed(told.generation)
         limit = self.map.clock.limit(reading.wall_ms)
         own = self.map.context
         # The first rows on a link speak of what no push on it will bring.
@@ -630,7 +675,7 @@ class Replica:
         if self.map.clearing:
             due = 0
         else:
-            due = min(self._sweep_ns(), self.members.next_call_ns)
+            due = min(self._sweep_ns(), self.members.next_call_ns, self._detector.due_ns)
             if self._links:
                 due = min([due, self._context_ns, self._links_ns, *self._sessions.due_ns()])
             if self._gaps and not self._sessions.filling:
@@ -662,6 +707,7 @@ class Replica:
             # This process stood still: what was said meanwhile has not been read yet (the stall rule).
             for link in self._links.values():
                 link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
+            self._detector.stalled(now)
         self.correction.holds = self.correction.holds and bool(self.members.in_use(now))
         self._take_back(reading, 0)
         if held.clearing:
@@ -679,6 +725,8 @@ class Replica:
         self._relay.look(reading)
         if self._links and now >= self._links_ns:
             self._watch_links(reading)
+        self._detector.look(now)
+        self._judge(reading)
         if self._links and now >= self._context_ns:
             spread = self._rng.uniform(0.8, 1.2)
             self._context_ns = now + round(tuning.context_ms * spread * _MS)
@@ -793,7 +841,9 @@ class Replica:
             row, known = member.row, frontier.get(member.row.origin)
             up = member.link is not None
             lag = max(0, member.clock_ms - stamp_ms(known)) if up and known is not None and member.clock_ms else None
-            peers.append(Peer(row.name, row.region, row.zone, row.origin, row.generation, row.advertise, up, lag))
+            believed = Standing(member.claim.standing).name.lower()
+            said = (row.name, row.region, row.zone, row.origin, row.generation, row.advertise)
+            peers.append(Peer(*said, up, lag, believed))
         return peers
 
     def caught_up(self, coverage: float = 1.0) -> bool:

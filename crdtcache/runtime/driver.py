@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, suppress
 import trio
 
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Anew, Change, Dial, Event, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.outcome import Anew, Change, Dial, Event, LinkBroken, PeerDown, PeerGone, PeerUp
 from crdtcache.core.replica import Replica
 from crdtcache.runtime import discovery
 from crdtcache.runtime.clocks import TimeSource
@@ -182,6 +182,8 @@ class Driver:
             _log.warning("closing, and what was written last may have reached nobody: none took it in %.2g s", seconds)
         self._leaving = True
         self._doors.close()
+        with self._lock:
+            self._replica.leave()
         self._ring()
         with trio.move_on_at(end):
             while self._wires:
@@ -252,8 +254,7 @@ class Driver:
 
     def _gather(self, wire: _Wire) -> list[bytes]:
         """Frames for one send. With none, the writer is noted as asleep, under the lock that a `put` takes."""
-        frames = wire.made
-        wire.made = []
+        frames, wire.made = wire.made, []
         size = sum(map(len, frames))
         with self._lock:
             reading = self._clock.reading()
@@ -335,8 +336,7 @@ class Driver:
                 if late:
                     self._replica.advance(reading)
                 events = self._replica.take_events()
-            if events:
-                self._act(events)
+            self._act(events)
             self._doors.note_clock(self._replica.correction)
             if late:
                 self._rouse()
@@ -360,8 +360,7 @@ class Driver:
     def _act(self, events: list[Event]) -> None:
         """Do what the core wants done, log it, and hand everything on. Never called with the lock held."""
         for event in events:
-            kind = event.__class__
-            if kind is Change:
+            if event.__class__ is Change:
                 continue
             if isinstance(event, LinkBroken):
                 wire = self._wires.get(event.link)
@@ -375,6 +374,8 @@ class Driver:
                 _log.info("%s (%s) is connected", event.hello.name, event.hello.region)
             elif isinstance(event, PeerDown):
                 _log.info("%s (%s) is not connected any more: %s", event.hello.name, event.hello.region, event.reason)
+            elif isinstance(event, PeerGone) and event.reason == "down":
+                _log.info("%s (%s) is down: no member hears it", event.member.name, event.member.region)
         if events:
             self._deliver(events)
 

@@ -31,6 +31,7 @@ READING_ORDER = (
     "core.members",
     "core.session",
     "core.links",
+    "core.detector",
     "core.gaps",
     "core.outbox",
     "core.relay",
