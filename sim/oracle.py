@@ -101,7 +101,7 @@ class Oracle:
     def take_back(self, origin: int, above: int, mark: Version, believed: Callable[[Version], bool]) -> None:
         """The writes of an origin above a stamp were never made, but for those that somebody has believed.
 
-        A clear among them became `mark`.
+        A clear that nobody has believed became `mark`.
         """
         for lists in (self.writes, self.removals):
             for key, writes in list(lists.items()):
@@ -111,7 +111,8 @@ class Oracle:
                 else:
                     del lists[key]
         self.clears = [
-            (v if v[1] != origin or v[0] <= above else mark, node, process) for v, node, process in self.clears
+            (v if v[1] != origin or v[0] <= above or believed(v) else mark, node, process)
+            for v, node, process in self.clears
         ]
 
     def stamp_again(self, before: Version, entry: Entry, who: tuple[int, int], held: Collection[Version]) -> None:

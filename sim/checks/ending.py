@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from crdtcache.core.entry import STATE, VALUE, Key
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
@@ -243,7 +245,8 @@ class Bounded(Check):
         long_ago = node.reading().mono_ns - (tuning.min_dead_age_ms + 2_000) * MS
         share = tuning.dead_share * max(len(held.store.entries), 1_000)
         for what, queue, most in (("expired", held.lapsed, 0.0), ("deleted", held.deleted, share)):
-            old = [key for key, since in queue.items() if since < long_ago]
+            # In line only: what had no room for its dots waits once more, behind younger ones.
+            old = [key for key, _ in takewhile(lambda waiting: waiting[1] < long_ago, queue.items())]
             if len(old) > most and all(self._has_room(replica, key) for key in old):
                 raise self.fail(f"{len(old)} {what} ones are held for too long, {most:g} may be", node=node.index)
 
