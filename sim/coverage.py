@@ -181,7 +181,9 @@ def rough(result: Result) -> bool:
     return (
         seen.get("keys", 0) >= 10
         and sum(count for name, count in seen.items() if name.startswith("op ")) >= 400
-        and any(fault.kind == "cut" and fault.end_ms - fault.start_ms > longest for fault in plan.faults)
+        and any(
+            fault.kind == "cut" and fault.pairs and fault.end_ms - fault.start_ms > longest for fault in plan.faults
+        )
         and seen.get("op delete", 0) > 0
         and seen.get("rule collection", 0) > 0
     )

@@ -56,9 +56,9 @@ def test_the_same_traces_with_another_hash_seed(outcomes, elsewhere):
     assert elsewhere.communicate()[0].split() == [outcome.trace for outcome in outcomes[:TWICE]]
 
 
-def test_most_runs_count_and_everything_happens_in_them(outcomes):
+def test_nearly_every_run_counts_and_everything_happens_in_them(outcomes):
     counted = [outcome.coverage for outcome in outcomes if outcome.counted]
-    assert len(counted) >= SEEDS / 2
+    assert len(counted) >= 0.9 * SEEDS
     # A step for good, a wrong clock and a local clear are in scenarios of their own; digests that stand still and
     # differ are nearly always met by the periodic session first.
     never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
