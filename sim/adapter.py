@@ -153,11 +153,15 @@ class Node:
         self._after(replica)
 
     def stop(self, *, power: bool = False, leave: bool = False) -> None:
-        """End the process: its links close, or, with `power`, go silent; `leave`: it never comes back."""
+        """End the process: its links close, or, with `power`, go silent; `leave`: it says so, and never comes back."""
         self.left = self.left or leave
         replica = self.replica
         if replica is None:
             return
+        if leave and not self.paused:
+            replica.leave()
+            for connection in list(self._links.values()):
+                self._write(replica, connection)
         self._observer.ended(self)
         self.engine.note(Code.STOPPED, self.index)
         self.replica, self.process = None, 0

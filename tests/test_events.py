@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from crdtcache.arguments import MISSING
-from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Dial, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.messages import Hello, MemberRow
+from crdtcache.core.outcome import Dial, LinkBroken, PeerDown, PeerGone, PeerUp
 from crdtcache.events import KINDS, Event
 from crdtcache.node import Node
 from tests.node_clock import FakeClock
@@ -231,13 +231,15 @@ def test_each_thread_hears_its_own_writes_once_under_load(node):
 
 def test_peers_come_and_go(node):
     got = []
-    node.on("peer_up", "peer_down", prefix="ignored:", call=got.append)
+    node.on("peer_up", "peer_down", "peer_gone", prefix="ignored:", call=got.append)
     hello = Hello(1, 1, (), "c", 1, "web-2", "us", "", 7, 1, "", 0, False)
     others = [Dial("1.2.3.4:5"), LinkBroken(1, "x")]
-    node._subscriptions.deliver([PeerUp(1, hello), *others, PeerDown(hello, "silent")])
+    gone = PeerGone(MemberRow(7, 1, "web-2", "us", "", "", 0), "down")
+    node._subscriptions.deliver([PeerUp(1, hello), *others, PeerDown(hello, "silent"), gone])
     assert [(e.kind, e.peer, e.region, e.key, e.version, e.reason) for e in got] == [
         ("peer_up", "web-2", "us", None, None, ""),
         ("peer_down", "web-2", "us", None, None, "silent"),
+        ("peer_gone", "web-2", "us", None, None, "down"),
     ]
     assert repr(got[0]) == "<Event peer_up web-2 (us) remote>"
     assert set(KINDS) >= {e.kind for e in got}

@@ -36,6 +36,8 @@ def kitchen_sink(seed: int, nodes: int | None) -> Plan:
     tuning["list_entries"] = later.choice((1, 1, 4, 64))
     tuning["session_bytes"] = later.choice((400, 16_384))
     machines = [replace(m, stubborn=later.random() < 0.5) for m in machines]
+    tuning["star_members"] = later.choice((24, 24, 1, 2))
+    tuning["fan_out"] = later.choice((1, 2))
     drawn: list[Fault] = []
     for kind in [kind for kind in _KINDS if rng.random() < 0.45]:
         for _ in range(rng.randrange(1, 4)):

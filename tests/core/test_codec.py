@@ -22,10 +22,12 @@ from crdtcache.core.entry import DEAD, GHOST, LIVE, Packed, dead_entry, key_byte
 from crdtcache.core.messages import (
     Answered,
     Busy,
+    Claims,
     Context,
     End,
     Equal,
     Gone,
+    Heard,
     Item,
     List,
     MemberRow,
@@ -33,10 +35,12 @@ from crdtcache.core.messages import (
     Nodes,
     Offer,
     Open,
+    Probe,
     Pull,
     Ready,
     Row,
     Slice,
+    Statement,
     TooOld,
     Turn,
     Want,
@@ -104,6 +108,9 @@ SAMPLES: dict[str, Message] = {
     "answered": Answered(1, 2, True),
     "answered, not complete": Answered(1, 2, False),
     "gone": Gone([("k", S, A), (("a", 1), S, B)]),
+    "claims": Claims([Statement(A, 1_699, 0, 1, True), Statement(B, 1_700, 2, 0, False)]),
+    "probe": Probe(B),
+    "heard": Heard(B, 250),
 }
 
 

@@ -6,7 +6,7 @@ import gc
 import logging
 import socket
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import msgpack
 import pytest
@@ -327,13 +327,54 @@ async def test_without_a_guard_nobody_listens_beyond_loopback():
         assert not party.driver.running
 
 
-async def test_a_busy_port_is_an_error_at_the_start():
+async def test_a_port_that_somebody_else_has_is_an_error_at_the_start():
     first = Party("a")
     async with running(first.driver):
-        second = Party("b", listen=first.driver.address)
+        second = Party("b", listen=first.driver.address, cluster="another")
         with pytest.raises(ConfigError, match="in use"):
             async with running(second.driver):
                 raise AssertionError("it listens")
+        await until(lambda: not first.events)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\1\x80"])
+async def test_a_port_that_no_node_has_is_an_error_at_the_start(answer):
+    async def serve(stream):
+        if answer:
+            await stream.send_all(answer)
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        party = Party("a", listen=f"127.0.0.1:{listener.socket.getsockname()[1]}")
+        with pytest.raises(ConfigError, match="in use"):
+            async with running(party.driver):
+                raise AssertionError("it listens")
+        nursery.cancel_scope.cancel()
+
+
+async def test_workers_that_all_ask_for_one_port_find_each_other_and_inherit_it(caplog):
+    caplog.set_level(logging.INFO, "crdtcache")
+    first = Party("a")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running(first.driver))
+        wanted = first.driver.address
+        workers = [Party(name, listen=wanted, advertise=wanted) for name in "bcd"]
+        for worker in workers:
+            await stack.enter_async_context(running(worker.driver))
+        assert len({party.driver.address for party in (first, *workers)}) == 4
+        assert [worker.driver.advertise for worker in workers] == [worker.driver.address for worker in workers]
+        await until(lambda: all(party.links() == 3 for party in (first, *workers)))
+        await first.driver.stop()
+        await until(lambda: "too, which is free now" in caplog.text)
+        late = Party("e", peers=[wanted])
+        await stack.enter_async_context(running(late.driver))
+        await until(lambda: late.links() == 3)
+        workers[0].set("x", 1)
+        await until(lambda: late.get("x") == 1)
+    async with running(Party("f", listen=wanted, cluster="another").driver):
+        pass  # the heir has closed it too
 
 
 @pytest.mark.parametrize(

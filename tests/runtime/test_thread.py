@@ -84,7 +84,7 @@ def test_a_single_write_of_another_thread_needs_no_timer_to_leave():
 def test_a_port_in_use_is_raised_in_the_caller_and_nothing_is_left():
     first = Party("a")
     with started(first):
-        second = Party("b", listen=first.driver.address)
+        second = Party("b", listen=first.driver.address, cluster="another")
         thread = NetworkThread(second.driver)
         with pytest.raises(ConfigError, match="in use"):
             thread.start()
