@@ -88,6 +88,8 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             # The commonest write: a scalar that never expires, and nobody listens. `core.writing` tells the rest.
             with self._lock:
                 stamp = self._write(key, stored, self._wall_ms())  # type: ignore[arg-type]
+            if not stamp:
+                return self._set_slowly(key, stored, ttl, expires_at, if_absent, if_present, keep_ttl)
             self._writes += 1
             driver = self._driver
             if driver is None:

@@ -409,13 +409,15 @@ class Node:
             return
         self._key(_LOCAL)
         self.engine.events += 1
+        wall_ms = self.clock.reading(self.engine.now).wall_ms + replica.correction.ms  # all that a plain write looks at
         reading = self.reading()
         self.engine.note(Code.OPERATION, self.index, reading.wall_ms, f"{kind} {key!r} {value} {ttl_ms}".encode())
         expires = reading.wall_ms + ttl_ms if ttl_ms else 0
         if kind == "put" and not ttl_ms and not replica.listening:
             waiting = replica.map.fresh.get(key)
             seen = (waiting, replica.origin, waiting, replica.origin, 0, 0, None) if waiting else _held(replica, key)
-            version = Version(replica.write(key, value, reading.wall_ms), replica.origin)
+            stamp = replica.write(key, value, wall_ms)
+            version = Version(stamp, replica.origin) if stamp else replica.put(key, value, 0, reading)
             self._observer.wrote(self, kind, key, version, 0, seen)
         elif kind == "put":
             replica.settle()

@@ -40,14 +40,21 @@ _NO_TIME = Reading(0, 0)
 def writer(
     held: LWWMap, fresh: dict[Key, int], most: int, settle: Callable[[], None]
 ) -> Callable[[Key, Value, int], int]:
-    """`write(key, value, wall_ms) -> stamp`: a plain own write (C1); the caller has checked key and value."""
+    """`write(key, value, wall_ms) -> stamp`: a plain own write (C1); the caller has checked key and value.
+
+    0, and nothing is written, where the wall clock is far beyond the last stamp: whether it has jumped (section 11: a
+    jump is not believed before a peer confirms it), only `put` can tell, which is given the monotonic time as well.
+    """
     clock, young = held.clock, held.store.direct.young
+    far = held.tuning.max_drift_ms << COUNTER_BITS - 1  # half of it, as in `correction`
 
     def write(key: Key, value: Value, wall_ms: int) -> int:
         # `clock.last` is at or above every stamp held, so the write wins over what its writer could see.
         stamp = clock.last + 1
         wall = wall_ms << COUNTER_BITS
         if wall > stamp:
+            if wall > stamp + far:
+                return 0
             stamp = wall
         clock.last = stamp
         young[key] = value  # wherever else the key is shown, a lookup comes here first; `settle` takes it out there

@@ -117,6 +117,17 @@ def test_a_jump_that_all_clocks_make_is_confirmed(names: str) -> None:
     assert [error_ms(world, name) for name in names] == [3_600_000] * len(names)
 
 
+def test_a_plain_write_does_not_believe_a_jump_either() -> None:
+    """It looks at the wall clock alone: it took a future, and the next reading took the whole replica back."""
+    world = met("ab")
+    world.write("a", "before", 1)
+    world.offset_ms["a"] += MINUTES_MS
+    assert world.write("a", "k", 1)[0] >> 16 <= WALL_MS + world.now_ms + FAST.max_drift_ms
+    world.run(100)
+    assert world.get("b", "k") == 1
+    assert world["a"].stats()["begun_anew"] == 0
+
+
 def test_who_has_no_peers_believes_its_clock() -> None:
     world = World("a", corrected=True, seeded=True)
     world.offset_ms["a"] += MINUTES_MS

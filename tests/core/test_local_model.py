@@ -51,7 +51,7 @@ def play(replica: Replica, elapsed: list[int], model: dict, step: tuple) -> None
         replica.put(key, value, expires, now)
         model[key] = (value, expires)
     elif name == "write":
-        replica.write(key, value, now.wall_ms)
+        _ = replica.write(key, value, now.wall_ms) or replica.put(key, value, 0, now)
         model[key] = (value, 0)
     elif name == "delete":
         _, shown = replica.delete(key, now)

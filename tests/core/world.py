@@ -287,8 +287,11 @@ class World:
 
     def write(self, name: str, key: Key, value: object) -> tuple[int, int]:
         """A plain write the fast way, which `Node` takes while nobody listens."""
-        self[name].listening = False
-        return self[name].write(key, value, self.wall_ms(name)), self[name].origin  # type: ignore[arg-type]
+        replica = self[name]
+        replica.listening = False
+        wall_ms = WALL_MS + self.now_ms + self.offset_ms[name] + replica.correction.ms  # nothing else is looked at
+        stamp = replica.write(key, value, wall_ms)  # type: ignore[arg-type]
+        return (stamp, replica.origin) if stamp else self.put(name, key, value)
 
     def delete(self, name: str, key: Key) -> tuple[int, int]:
         return self[name].delete(key, self.reading(name))[0]
