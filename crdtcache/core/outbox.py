@@ -10,6 +10,7 @@ once, and memory does not grow with the slowest. Source: DESIGN section 6.
 
 from __future__ import annotations
 
+from crdtcache.core.answers import offer_of
 from crdtcache.core.clock import Reading
 from crdtcache.core.codec import encode, frame
 from crdtcache.core.correction import Correction
@@ -18,7 +19,6 @@ from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Members
 from crdtcache.core.messages import Context, Gone, Offer, Row, TooOld
-from crdtcache.core.session import offer_of
 from crdtcache.core.slices import make_slice
 from crdtcache.core.spread import Tell
 

@@ -159,7 +159,7 @@ class Replica:
         #: the map and `write`, and the accounts wait until the other one is through
         self.interrupts: Callable[[], bool] = _never
         most = MOST_FRESH if maxsize is None else min(MOST_FRESH, maxsize // 32 + 1)
-        #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens
+        #: `write(key, value, wall_ms) -> stamp`: `put` for a scalar without expiry while nobody listens; 0: `put` it
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self.correction = Correction(self.tuning.max_drift_ms, reading)
         self._compare_ns = 0  # no comparison of clocks before this
@@ -478,8 +478,9 @@ class Replica:
         for message in messages:
             if source.number in self._links:
                 self._handle(source, message, reading)
-            if source.waiting > most:
-                self._break(source, f"{source.waiting} bytes wait to be sent; the limit is {most}", reading)
+            waiting = source.waiting + (source.session.answers.waiting if source.session is not None else 0)
+            if waiting > most:
+                self._break(source, f"{waiting} bytes wait to be sent; the limit is {most}", reading)
                 return
         if source.waits and source.number in self._links:
             self._ready[source.number] = None

@@ -27,15 +27,15 @@ from collections.abc import Iterator
 from enum import IntEnum
 from itertools import islice
 
+from crdtcache.core.answers import Answers, offer_of
 from crdtcache.core.digest import LEAF, ROOT
-from crdtcache.core.entry import DEAD, GHOST, ORIGIN, STAMP, STATE, VALUE, Entry, Key
+from crdtcache.core.entry import DEAD, GHOST, ORIGIN, STAMP, STATE, Entry, Key
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.messages import (
     Answered,
     Busy,
     End,
     Equal,
-    Gone,
     InSession,
     List,
     Message,
@@ -48,7 +48,7 @@ from crdtcache.core.messages import (
 )
 from crdtcache.core.slices import wire_size
 
-__all__ = ["EXPECTED", "OutOfTurn", "Phase", "Session", "offer_of"]
+__all__ = ["EXPECTED", "OutOfTurn", "Phase", "Session"]
 
 
 class OutOfTurn(Exception):
@@ -82,7 +82,6 @@ class Session:
     """The state of one session on one side. `rows` are the peer's, as of its first message."""
 
     __slots__ = (
-        "_answers",
         "_below",
         "_charged",
         "_found",
@@ -99,6 +98,7 @@ class Session:
         "_window",
         "active_ns",
         "adopts",
+        "answers",
         "complete",
         "ended",
         "filling",
@@ -149,14 +149,14 @@ class Session:
         self._source: Iterator[list[Key]] | None = None
         self._rest: list[Key] = []  # of the keys being offered: what did not fit the last window
         self._window = 0
-        self._answers: deque[Message | list[Key]] = deque()
+        self.answers = Answers()
 
     # ---- comparing ------------------------------------------------------------------------------------------------
 
     def agree(self, adopts: tuple[int, ...]) -> None:
         """Both want it: say so, with the origins that are to be adopted here at its end."""
         self.own = self.own._replace(adopts=adopts)
-        self._answers.append(self.own)
+        self.answers.say(self.own)
         self.phase = Phase.COMPARING
 
     def begin(self, ready: Ready) -> None:
@@ -223,15 +223,24 @@ class Session:
             return
         for node in nodes:
             for group in held.digest.keys_below(node):
-                self._found.update((key, None) for key in group if key not in keys)
+                self.find([key for key in group if key not in keys], held)
 
-    def want(self, key: Key) -> None:
+    def want(self, key: Key, held: LWWMap) -> None:
         """The peer has listed an entry that is not accounted for here."""
-        self._wanted.append(key)
+        if self._notes(held):
+            self._wanted.append(key)
 
-    def find(self, keys: list[Key], version: tuple[int, int] | None = None) -> None:
+    def find(self, keys: list[Key], held: LWWMap, version: tuple[int, int] | None = None) -> None:
         """The peer lacks these; where it holds this `version` only a lease or a death is news to it."""
-        self._found.update((key, version) for key in keys)
+        if self._notes(held):
+            self._found.update((key, version) for key in keys)
+
+    def _notes(self, held: LWWMap) -> bool:
+        """Whether more can be noted: as much as both may list comes to, whatever the peer lists and wants."""
+        most = 2 * held.tuning.session_leaves * 16 * held.tuning.list_entries
+        full = len(self._found) + len(self._wanted) >= most
+        self.limited = self.limited or full
+        return not full
 
     def turn(self, message: Turn, held: LWWMap) -> None:
         """It is our turn; after the last one both offer."""
@@ -283,15 +292,6 @@ class Session:
         streamed = any(node < LEAF >> 4 for node in self._streams)
         self.filling = streamed and len(held.store.entries) < self.size
 
-    def answer(self, gone: list[tuple[Key, int, int]], better: list[Key], window: int, complete: bool) -> None:
-        """Queue what answers a window of the peer: GONE, then better entries, then ANSWERED, in this order."""
-        if gone:
-            self._answers.append(Gone(gone))
-        if better:
-            self._answers.append(better)
-        if window:
-            self._answers.append(Answered(self.number, window, complete))
-
     def answered(self, window: int, complete: bool) -> None:
         """The peer has settled one of our windows."""
         self.unanswered.pop(window, None)
@@ -300,19 +300,12 @@ class Session:
     @property
     def done(self) -> bool:
         """Both sides offered all, and everything is answered and sent."""
-        return self.ended and self.their_end and not self.unanswered and not self._answers
+        return self.ended and self.their_end and not self.unanswered and not self.answers
 
     def next_message(self, held: LWWMap, budget: int) -> Message | None:
         """What to send next, of at most about `budget` bytes; None while waiting for the peer."""
-        answers = self._answers
-        if answers:
-            head = answers.popleft()
-            if not isinstance(head, list):
-                return head
-            offer, rest = offer_of(self.number, 0, head, held, budget, {})
-            if rest:
-                answers.appendleft(rest)
-            return offer
+        if self.answers:
+            return self.answers.take(self.number, held, budget)
         if self.phase is Phase.COMPARING and self.our_turn:
             return self._say(held, budget)
         if self.phase is Phase.OFFERING and self.rows is not None:
@@ -373,22 +366,3 @@ class Session:
                     batch.append(key)
             for start in range(0, max(1, len(batch)), most):
                 yield batch[start : start + most]
-
-
-def offer_of(
-    number: int, window: int, keys: list[Key], held: LWWMap, budget: int, known: dict[Key, tuple[int, int] | None]
-) -> tuple[Offer, list[Key]]:
-    """The entries of `keys` held now, as many as fit, without their values where the peer holds the version."""
-    entries: list[tuple[Key, Entry]] = []
-    size = 0
-    for i, key in enumerate(keys):
-        entry = held.store.entries.get(key)
-        if entry is None or entry[:2] <= held.context.clear_mark:
-            continue
-        if entry[:2] == known.get(key) and entry[STATE] != DEAD:
-            entry = (*entry[:STATE], GHOST, None)
-        size += 48 + wire_size(key) + (wire_size(entry[VALUE]) if entry[VALUE] is not None else 1)
-        if (size > budget or len(entries) >= held.tuning.window_entries) and entries:
-            return Offer(number, window, entries), keys[i:]
-        entries.append((key, entry))
-    return Offer(number, window, entries), []

@@ -258,20 +258,20 @@ class Sessions:
             case List():
                 self._on_list(session, message, reading)
             case Want():
-                session.find([key for key in message.keys if key in held.store.entries])
+                session.find([key for key in message.keys if key in held.store.entries], held)
             case Turn():
                 session.turn(message, held)
             case Offer():
                 self._counts["entries_received"] += len(message.entries)
                 gone, better = self._offers(session, message.entries, reading)
                 session.moved += len(message.entries)
-                session.answer(gone, better, message.window, session.complete)
+                session.answers.window(session.number, gone, better, message.window, session.complete)
             case Answered():
                 session.answered(message.window, message.complete)
             case End():
                 session.their_end = True
                 session.limited = session.limited or message.limited
-                session.answer([], [], message.window, True)
+                session.answers.window(session.number, [], [], message.window, True)
         self.settle(link, reading)
 
     def _on_better(self, link: Link, offer: Offer, reading: Reading) -> None:
@@ -306,15 +306,15 @@ class Sessions:
             version = entry[:2]
             if entry[STATE] != DEAD:
                 if (mine is None or mine[:2] < version) and not held.context.covers(*version):
-                    session.want(key)
+                    session.want(key, held)
                     continue
                 entry = (*entry[:STATE], GHOST, None)
             gone, better = self._offers(session, [(key, entry)], reading)
-            session.answer(gone, [], 0, True)
-            session.find(better)
+            session.answers.window(session.number, gone, [], 0, True)
+            session.find(better, held)
             mine = entries.get(key)
             if mine is not None and mine[:2] == version and _is_news(mine, entry, lately_ms):
-                session.find([key], version)
+                session.find([key], held, version)
 
     def _offers(
         self, session: Session | None, entries: Iterable[tuple[Key, Entry]], reading: Reading

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from crdtcache.core.entry import live_entry
-from crdtcache.core.messages import Context, Item, List, Nodes, Open, Pull, Row, Slice, Turn
+from crdtcache.core.messages import Context, Item, List, Message, Nodes, Offer, Open, Pull, Row, Slice, Turn, Want
 from crdtcache.core.outcome import LinkBroken
+from crdtcache.core.session import Phase, Session
 from crdtcache.tuning import Tuning
 from tests.core.world import WALL_MS, World
 
 C = 0xC0FFEE
 
 
-def linked() -> World:
+def linked(tuning: Tuning | None = None) -> World:
     """a holds 2,000 keys; b is the one that floods it."""
-    world = World("ab", tuning=Tuning())
+    world = World("ab", tuning=tuning or Tuning())
     world.link_all()
     world.run(100)
     for i in range(2_000):
@@ -96,10 +99,42 @@ def test_large_entries_that_answer_a_slice_wait_as_keys() -> None:
     assert link.waiting == 0
 
 
-def test_who_asks_and_does_not_read_loses_the_link() -> None:
+def comparing(world: World) -> Session:
+    """The session that b has opened, at a."""
+    world.inject("b", "a", Open(2, 1, 0, (0, 0), 77, 2_000))
+    [link] = world["a"]._links.values()
+    assert link.session is not None
+    return link.session
+
+
+def test_what_one_session_is_to_offer_is_bounded_whatever_is_listed_and_wanted() -> None:
+    world = linked(replace(Tuning(), session_leaves=16, list_entries=1))
+    session = comparing(world)
+    while world.pump("a", "b"):
+        pass  # a has told the sums below the root
+    stamp = (WALL_MS + world.now_ms) << 16
+    for node in range(256, 272):
+        lacked = [(f"{node}-{i}", live_entry(stamp, C, 0, None)) for i in range(100)]
+        world.inject("b", "a", List(2, (node,), lacked))
+    assert len(session._wanted) <= 2 * 16 * 16
+    session._wanted.clear()
+    for start in range(0, 2_000, 100):
+        world.inject("b", "a", Want(2, list(range(start, start + 100))))
+    assert len(session._found) <= 2 * 16 * 16 + 100
+    assert session.limited, "and so nothing is adopted from it"
+    assert broken(world) == []
+
+
+@pytest.mark.parametrize("flood", ["pulls", "windows"])
+def test_who_asks_and_does_not_read_loses_the_link(flood: str) -> None:
     world = linked()
+    asks: list[Message] = [Pull(99, 0)] * 5_000
+    if flood == "windows":
+        comparing(world).phase = Phase.OFFERING
+        beaten = live_entry(1, C, 0, 0)
+        asks = [Offer(2, window, [(key, beaten) for key in range(1_000)]) for window in range(1, 4)]
     for _ in range(100):
-        world.inject("b", "a", *[Pull(99, 0)] * 5_000)
+        world.inject("b", "a", *asks)
         if reasons := broken(world):
             break
     [reason] = reasons

@@ -289,7 +289,7 @@ def test_a_session_is_made_of_windows_that_wait_for_answers() -> None:
         assert len(message.entries) <= FAST.window_entries
         windows.append(message.window)
     assert windows == [1, 2]
-    session.answer([("k", 1, 2)], [0, 1], 9, True)
+    session.answers.window(session.number, [("k", 1, 2)], [0, 1], 9, True)
     kinds = [type(session.next_message(held, 4_000)) for _ in range(3)]
     assert kinds == [Gone, Offer, Answered]  # in this order: ANSWERED says that the others were before it
     sent = {}
@@ -314,7 +314,7 @@ def test_answers_too_large_for_a_frame_are_parted() -> None:
     for i in range(4):
         world.put("a", i, "x" * 900)
     session = offering(world["a"].map)
-    session.answer([], [0, 1, 2, 3, "absent"], 5, True)
+    session.answers.window(session.number, [], [0, 1, 2, 3, "absent"], 5, True)
     got = []
     while not isinstance(message := session.next_message(world["a"].map, 2_000), Answered):
         assert isinstance(message, Offer)

@@ -29,6 +29,7 @@ READING_ORDER = (
     "core.claims",
     "core.spread",
     "core.members",
+    "core.answers",
     "core.session",
     "core.links",
     "core.detector",
