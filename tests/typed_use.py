@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, assert_type
 
 from crdtcache import MISSING, Event, Namespace, Node, RepairReport, Version
+from crdtcache.testing import LocalCluster
 
 untyped = Node(["10.0.0.1"], ttl="5m")
 assert_type(untyped, Node[Any, Any])
@@ -122,14 +123,67 @@ async def use_effects() -> None:
     assert_type(await cache.aget_or_set("a", 5), int)
 
 
+def user_key(user_id: int, name: str) -> str:
+    return f"user:{user_id}"
+
+
+@cache.writes(user_key)
+async def arename(user_id: int, name: str) -> int:
+    return user_id
+
+
+@cache.invalidates(load)
+def drop(user_id: int) -> None: ...
+
+
+drop("1")  # type: ignore[arg-type]
+
+
 class Accounts:
     @cache.invalidates("account:{number}")
     def close(self, number: int) -> bool:
         return True
 
+    @cache.invalidates("account:{number}")
+    async def aclose(self, number: int) -> bool:
+        return True
+
+    @cache.writes("account:{number}")
+    def open(self, number: int) -> str:
+        return "new"
+
+    @cache.writes("account:{number}")
+    async def aopen(self, number: int) -> str:
+        return "new"
+
+    @staticmethod
+    @cache.cached
+    def fee(country: str) -> float:
+        return 0.0
+
 
 assert_type(Accounts().close(5), bool)
 Accounts().close("5")  # type: ignore[arg-type]
+assert_type(Accounts().open(5), str)
+Accounts().open("5")  # type: ignore[arg-type]
+assert_type(Accounts.fee("de"), float)
+Accounts.fee(5)  # type: ignore[arg-type]
+
+
+async def use_more_effects() -> None:
+    assert_type(await arename(1, "Ada"), int)
+    await arename("1", "Ada")  # type: ignore[arg-type]
+    assert_type(await Accounts().aclose(5), bool)
+    await Accounts().aclose("5")  # type: ignore[arg-type]
+    assert_type(await Accounts().aopen(5), str)
+    await Accounts().aopen("5")  # type: ignore[arg-type]
+
+
+with LocalCluster(2, regions=["eu", "us"], ttl="1h") as cluster:
+    first, second = cluster
+    assert_type(first, Node[Any, Any])
+    cluster.cut(first, "us")
+    assert_type(cluster.converged(timeout="5s"), bool)
 
 
 async def use_watch() -> None:
