@@ -129,14 +129,20 @@ def _add_asking(commands: _Commands) -> None:
 
     status = command("status", "whether the served node is ready (exit status 0, for probes), and how it is", _status)
     status.add_argument("--json", action="store_true", help="everything it knows about itself")
-    command("get", "print a value: text as it is, anything else as JSON", _get).add_argument("key")
-    put = command("set", "store a value on every node", _set)
-    put.add_argument("key")
+
+    def with_key(name: str, text: str, run: Callable[[argparse.Namespace, _Ask], int]) -> argparse.ArgumentParser:
+        parser = command(name, text, run)
+        parser.add_argument("key")
+        parser.add_argument("--json-key", action="store_true", help='KEY is JSON: 42, or ["user", 42] for a tuple')
+        return parser
+
+    with_key("get", "print a value: text as it is, anything else as JSON", _get)
+    put = with_key("set", "store a value on every node", _set)
     put.add_argument("value")
     put.add_argument("--json", action="store_true", help="VALUE is JSON, not text")
     put.add_argument("--ttl", help="how long it lives, such as 90s or 1h30m")
-    command("del", "delete a key on every node", _del).add_argument("key")
-    command("inspect", "say why a key is here, or is not", _inspect).add_argument("key")
+    with_key("del", "delete a key on every node", _del)
+    with_key("inspect", "say why a key is here, or is not", _inspect)
     top = command("top", "show the node and its peers again and again", _top)
     top.add_argument("--count", type=int, help="so many times (default: until Ctrl-C)")
     top.add_argument("--every", type=float, default=1.0, help="seconds (default: %(default)g)")
@@ -180,8 +186,19 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         yield f"  {peer['name']:<24} {peer['region']:<12} {peer['address']:<24} {lag}"
 
 
+def _key(options: argparse.Namespace) -> Any:
+    return _json(options.key) if options.json_key else options.key
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is not JSON: {error}") from None
+
+
 def _get(options: argparse.Namespace, ask: _Ask) -> int:
-    answer = ask(do="get", key=options.key)
+    answer = ask(do="get", key=_key(options))
     if not answer["found"]:
         sys.stderr.write(f"{options.key!r} is not here; `crdtcache inspect` says why\n")
         return 1
@@ -191,25 +208,20 @@ def _get(options: argparse.Namespace, ask: _Ask) -> int:
 
 
 def _set(options: argparse.Namespace, ask: _Ask) -> int:
-    value = options.value
-    if options.json:
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise ConfigError(f"{value!r} is not JSON: {error}") from None
+    value = _json(options.value) if options.json else options.value
     ttl = {"ttl": options.ttl} if options.ttl is not None else {}
-    sys.stdout.write(ask(do="set", key=options.key, value=value, **ttl)["version"] + "\n")
+    sys.stdout.write(ask(do="set", key=_key(options), value=value, **ttl)["version"] + "\n")
     return 0
 
 
 def _del(options: argparse.Namespace, ask: _Ask) -> int:
-    visible = ask(do="del", key=options.key)["was_visible"]
+    visible = ask(do="del", key=_key(options))["was_visible"]
     sys.stdout.write("deleted\n" if visible else "not visible here; deleted everywhere all the same\n")
     return 0
 
 
 def _inspect(options: argparse.Namespace, ask: _Ask) -> int:
-    sys.stdout.write(ask(do="inspect", key=options.key)["sentence"] + "\n")
+    sys.stdout.write(ask(do="inspect", key=_key(options))["sentence"] + "\n")
     return 0
 
 

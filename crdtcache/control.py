@@ -4,7 +4,7 @@
     {"do": "set", "key": "user:42", "value": "Ada", "ttl": "30m"}    {"version": "0123...-4567..."}
     {"do": "del", "key": ...}, {"do": "inspect", "key": ...}, {"do": "status"}     as `answer` has it
 
-Any of them may name its "cluster"; a node of another one refuses.
+Any of them may name its "cluster"; a node of another one refuses. The key ["user", 42] is the tuple.
 
 Decision: a Unix socket that only its owner may open, in a directory of the same user, instead of a port: whoever
 reaches it may write into every node of the cluster, so no second secret has to be invented and kept. Both ends look
@@ -101,9 +101,7 @@ def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]:
         return _status(node)
     if do not in ("get", "set", "del", "inspect"):
         raise ValueError(f"do={do!r}: status, get, set, del or inspect")
-    key = request.get("key")
-    if not isinstance(key, str):
-        raise TypeError(f"key={key!r}: text; other keys have no place on a command line")
+    key = _key(request.get("key"))
     if do == "get":
         value = node.get(key, MISSING)
         return {"found": value is not MISSING, "value": _shown(value)}
@@ -113,6 +111,11 @@ def _done(node: Node[Any, Any], request: dict[str, Any]) -> dict[str, Any]:
     if do == "del":
         return {"was_visible": node.delete(key)}
     return {"sentence": node.inspect(key)}
+
+
+def _key(key: Any) -> Any:
+    """A key as JSON has it: a tuple is a list there."""
+    return tuple(map(_key, key)) if isinstance(key, list) else key
 
 
 def _status(node: Node[Any, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from crdtcache.core.outcome import Change, PeerDown, PeerGone, PeerUp
 from crdtcache.core.outcome import Event as Outcome
 from crdtcache.values import decode
 
-__all__ = ["KINDS", "Event", "Handler", "Kind", "Scope", "Subscription", "Subscriptions"]
+__all__ = ["KINDS", "Event", "Handler", "Prefix", "Kind", "Scope", "Subscription", "Subscriptions"]
 
 Kind: TypeAlias = Literal["set", "deleted", "expired", "evicted", "overwritten", "peer_up", "peer_down", "peer_gone"]
 _CHANGES = ("set", "deleted", "expired", "evicted", "overwritten")
@@ -101,6 +101,7 @@ class Event:
 
 
 Handler: TypeAlias = Callable[[Event], object]
+Prefix: TypeAlias = str | bytes | tuple[Key, ...]
 
 
 def _stored(entry: Entry | None) -> object:
@@ -131,7 +132,7 @@ class Subscription:
 
     __slots__ = ("_handlers", "_owner", "kinds", "once", "prefix")
 
-    def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: str | bytes, *, once: bool) -> None:
+    def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: Prefix, *, once: bool) -> None:
         self._owner = owner
         self.once = once
         self._handlers: tuple[Handler, ...] = ()
@@ -154,12 +155,17 @@ class Subscription:
         self._owner.remove(self)
 
     def wants(self, key: Key | None) -> bool:
-        """Whether `key` begins with the prefix: text of text, bytes of bytes. Peers have no key and always pass."""
+        """Whether `key` begins with the prefix: text with text, bytes with bytes, a tuple with the parts of a tuple.
+
+        Peers have no key and always pass.
+        """
         prefix = self.prefix
         if not prefix or key is None:
             return True
         if isinstance(key, str):
             return isinstance(prefix, str) and key.startswith(prefix)
+        if isinstance(key, tuple):
+            return isinstance(prefix, tuple) and key[: len(prefix)] == prefix
         return isinstance(key, bytes) and isinstance(prefix, bytes) and key.startswith(prefix)
 
     def deliver(self, event: Event, caught: type[BaseException] = Exception) -> None:
@@ -168,6 +174,7 @@ class Subscription:
             try:
                 handler(event)
             except caught:  # the door to foreign code
+                self._owner.failed += 1
                 log.exception("the handler %r of %r failed", handler, event)
 
     def __enter__(self) -> Subscription:
@@ -191,21 +198,22 @@ class Subscriptions:
         self._live = live
         self._lock = threading.Lock()  # of the list of subscribers only; never held while a handler runs
         self._by_kind: dict[str, tuple[Subscription, ...]] = {}
+        self.failed = 0  # handlers that raised
 
     def subscribe(
-        self, kinds: tuple[str, ...], prefix: str | bytes, handler: Handler | None, scope: str = "every"
+        self, kinds: tuple[str, ...], prefix: Prefix, handler: Handler | None, scope: str = "every"
     ) -> Subscription:
         """A new subscription to `kinds` (none: all of them) of keys that begin with `prefix`.
 
-        Raises ValueError for an unknown kind or scope, TypeError for a prefix that is neither text nor bytes.
+        Raises ValueError for an unknown kind or scope, TypeError for a prefix of another type.
         """
         if scope not in ("every", "one"):
             raise ValueError(f"scope={scope!r}: 'every' node runs the handler, or only 'one'")
         for kind in kinds:
             if kind not in KINDS:
                 raise ValueError(f"on({kind!r}): there is no such event; there are {', '.join(KINDS)}")
-        if prefix.__class__ not in (str, bytes):
-            raise TypeError(f"prefix={prefix!r}: text for str keys, or bytes for bytes keys")
+        if prefix.__class__ not in (str, bytes, tuple):
+            raise TypeError(f"prefix={prefix!r}: text for str keys, bytes for bytes keys, a tuple for tuples")
         subscription = Subscription(self, tuple(dict.fromkeys(kinds)) or KINDS, prefix, once=scope == "one")
         if handler is not None:
             subscription(handler)

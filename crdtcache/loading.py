@@ -103,9 +103,6 @@ class Cached(Generic[P, R]):
         self._cache.delete_many([key for key in self._cache.known_keys() if self.key_of.owns(key)])
         self._fill.hits = self._fill.misses = 0
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.key_of.method = True
-
     @overload
     def __get__(self, obj: None, owner: type | None = None) -> Cached[P, R]: ...
     @overload

@@ -25,7 +25,7 @@ from crdtcache.interrupts import postponed
 from crdtcache.lookup import K, Lookup, V
 from crdtcache.values import encode
 
-__all__ = ["REQUIRED", "LocalMap"]
+__all__ = ["FOR_LOADERS", "REQUIRED", "LocalMap"]
 
 D = TypeVar("D")
 
@@ -34,6 +34,17 @@ log = logging.getLogger("crdtcache")
 _INT_LOW: Final = -(1 << 63)
 _INT_HIGH: Final = (1 << 64) - 1
 REQUIRED: Final = object()  # `pop` without a default; MISSING may be one
+FOR_LOADERS: Final = (
+    "decoded",
+    "encoded",
+    "held",
+    "is_fresh",
+    "known_keys",
+    "not_stored",
+    "note_once",
+    "set_unless_moved",
+)
+"""Methods for the rooms above: no user calls them, and `dir(node)` does not show them."""
 _PLAIN: Final = (str, bytes, int, float, bool, type(None))
 _new_version: Final = tuple.__new__  # a third of the cost of calling Version
 _KEEP_HOUSE: Final = 4_095  # without a driver, one write in 4,096 keeps house

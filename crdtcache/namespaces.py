@@ -17,7 +17,7 @@ from crdtcache.core.entry import Version
 from crdtcache.errors import ConfigError
 from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights
-from crdtcache.loops import event_loop, refuse_loop
+from crdtcache.loops import raise_in_loop, refuse_loop
 from crdtcache.mapping import LocalMap
 
 __all__ = ["Namespace"]
@@ -65,8 +65,9 @@ class Namespace(MutableMapping[K, V]):
     def __getitem__(self, key: K) -> V:
         value = self._cache.get(self.key(key), MISSING)
         if value is MISSING:
-            if self._loader is None or event_loop() is not None:
+            if self._loader is None:
                 raise KeyError(key)
+            raise_in_loop(KeyError(key), "`await namespace.aget_or_set(key)`")
             return self.get_or_set(key)
         return cast("V", value)
 

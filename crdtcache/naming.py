@@ -2,10 +2,12 @@
 
 Calls that mean the same have the same key: arguments are bound to parameters and defaults applied, so `f(1)` and
 `f(x=1)` share one. Without `key=` the key is a tuple: the function's name, then each argument: text, bytes and
-whole numbers as they are, anything else as its stored bytes. It is the same in every process of the cluster.
+whole numbers as they are, an object that has a `__cache_key__` (a value, or a method that returns one) as that, a
+class as its name, anything else as its stored bytes. It is the same in every process of the cluster.
 
 Decision: an argument that has no encoding is a TypeError that names the parameter. The refused alternative is its
-`repr()`: that may hold an address of memory, and such a key is never found again.
+`repr()`: that may hold an address of memory, and such a key is never found again. That goes for the `self` of a method
+too: left out of the key, one customer's object would be given what another one's had loaded.
 """
 
 from __future__ import annotations
@@ -30,15 +32,12 @@ __all__ = ["KeyOf", "key_maker"]
 _PLAIN: Final = (str, int, float, bool, type(None), date, time, timedelta, Decimal, UUID, Enum)
 _LONGEST: Final = 200  # bytes of a tuple key; beyond it the arguments become one digest
 _BIG: Final = 1 << 63
+_AS_THEY_ARE: Final = (str, bytes, int)
 _formatter: Final = string.Formatter()
 
 
 class KeyOf:
-    """The key of a call of one function, made in one of the three ways of `key=`.
-
-    `method`: the first parameter is the object that a method was called on. It is left out of the key, unless
-    it has a `__cache_key__` (a value, or a method that returns one); of a class its name is taken.
-    """
+    """The key of a call of one function, made in one of the three ways of `key=`."""
 
     def __init__(self, function: Callable[..., object], ignore: Collection[str], version: int) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}" + (f"@{version}" if version else "")
@@ -53,7 +52,6 @@ class KeyOf:
         self.plain = all(
             p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in self.signature.parameters.values()
         )
-        self.method = bool(self.names) and self.names[0] in ("self", "cls")
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
         """The key of the call `f(*args, **kwargs)`. Raises TypeError where the call or an argument does not fit."""
@@ -71,25 +69,16 @@ class KeyOf:
         call.apply_defaults()
         return call.arguments
 
-    def told_apart(self, bound: dict[str, Any]) -> dict[str, Any]:
-        """What of the arguments belongs into the key."""
-        chosen = {name: value for name, value in bound.items() if name not in self.ignored}
-        if self.method and self.names[0] in chosen:
-            owner = chosen.pop(self.names[0])
-            if isinstance(owner, type):
-                return {self.names[0]: f"{owner.__module__}.{owner.__qualname__}", **chosen}
-            identity = getattr(owner, "__cache_key__", None)
-            if identity is not None:
-                return {self.names[0]: identity() if callable(identity) else identity, **chosen}
-        return chosen
-
 
 class _ByArguments(KeyOf):
     """`key=None`: (name, argument, ...)."""
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
         parts: list[Key] = [self.name]
-        for name, value in self.told_apart(self.bound(args, kwargs)).items():
+        for name, argument in self.bound(args, kwargs).items():
+            if name in self.ignored:
+                continue
+            value: Any = argument if argument.__class__ in _AS_THEY_ARE else _identity(argument)
             kind = value.__class__
             if kind is str or kind is bytes or (kind is int and -_BIG < value < _BIG):
                 parts.append(value)
@@ -108,9 +97,11 @@ class _ByArguments(KeyOf):
         try:
             stored = encode(value, None)
         except EncodeError as error:
+            shared = " where all objects share their results" if name == "self" else ""
             raise TypeError(
                 f"the argument {name} of {self.name} cannot be part of a key: {error}; leave it out with "
-                f"ignore=[{name!r}], or give key="
+                f"ignore=[{name!r}]{shared}, give its class a __cache_key__, or give key= a template such as "
+                f"'name:{{{name}.id}}'"
             ) from None
         # The type tells 1, 1.0 and True apart.
         if isinstance(stored, bytes):
@@ -119,6 +110,14 @@ class _ByArguments(KeyOf):
 
     def owns(self, key: object) -> bool:
         return isinstance(key, tuple) and bool(key) and key[0] == self.name
+
+
+def _identity(argument: Any) -> Any:
+    """What stands for an object in a key: its `__cache_key__` where it has one, a class's name, else itself."""
+    if isinstance(argument, type):
+        return f"{argument.__module__}.{argument.__qualname__}"
+    identity = getattr(argument, "__cache_key__", argument)
+    return identity() if identity is not argument and callable(identity) else identity
 
 
 class _ByTemplate(KeyOf):

@@ -30,14 +30,14 @@ from crdtcache.core.replica import Peer, Replica
 from crdtcache.disabling import disabled_kind
 from crdtcache.effects import Target, invalidating, writing
 from crdtcache.errors import ConfigError, JoinRefused
-from crdtcache.events import Handler, Kind, Scope, Subscription
+from crdtcache.events import Handler, Kind, Prefix, Scope, Subscription
 from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights
 from crdtcache.life import Life
 from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
 from crdtcache.lookup import K, V
-from crdtcache.loops import asleep, event_loop, refuse_loop
-from crdtcache.mapping import LocalMap
+from crdtcache.loops import asleep, raise_in_loop, refuse_loop
+from crdtcache.mapping import FOR_LOADERS, LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
 from crdtcache.repairing import Repairing, RepairReport
@@ -330,8 +330,9 @@ class Node(LocalMap[K, V]):
 
     def __missing__(self, key: K) -> V:
         """`[]` for a key that is not here: what the `loader` has, where there is one and no event loop would stand."""
-        if self._settings.loader is None or event_loop() is not None:
+        if self._settings.loader is None:
             raise KeyError(key)
+        raise_in_loop(KeyError(key), "`await node.aget_or_set(key)`")
         return self.get_or_set(key)
 
     def get_or_set(
@@ -486,9 +487,9 @@ class Node(LocalMap[K, V]):
         return lambda function: invalidating(self, function, targets)
 
     def on(
-        self, *kinds: Kind, prefix: str | bytes = "", scope: Scope = "every", call: Handler | None = None
+        self, *kinds: Kind, prefix: Prefix = "", scope: Scope = "every", call: Handler | None = None
     ) -> Subscription:
-        """Run a handler at every event of `kinds` (none: all) whose key begins with `prefix`.
+        """Run a handler at every event of `kinds` (none: all) whose key begins with `prefix` (of a tuple: its parts).
 
         The handler is `call`, or what the result decorates; it gets an `Event` in the thread that caused it, and
         what it raises is logged. `close()` of the result ends it. `scope="one"`: of the nodes that subscribe so and
@@ -497,7 +498,7 @@ class Node(LocalMap[K, V]):
         """
         return self._subscriptions.subscribe(kinds, prefix, call, scope)
 
-    def watch(self, *kinds: Kind, prefix: str | bytes = "", buffer: int = 1_000) -> Watch:
+    def watch(self, *kinds: Kind, prefix: Prefix = "", buffer: int = 1_000) -> Watch:
         """The events from now on, for `for event in watch` in a thread or `async for` in trio and asyncio.
 
         Of more than `buffer` that wait to be taken the oldest are dropped, and counted in `dropped`. `close()`, or
@@ -582,7 +583,7 @@ class Node(LocalMap[K, V]):
         with self._lock:
             counts = self._replica.stats()
         own = {"hits": self._hits, "misses": self._misses, "writes": self._writes, "unreadable": self._unreadable}
-        own["unstored"] = self._unstored
+        own |= {"unstored": self._unstored, "handlers_failed": self._subscriptions.failed}
         return {**own, **counts}
 
     def cache_info(self) -> CacheInfo:
@@ -617,6 +618,9 @@ class Node(LocalMap[K, V]):
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return page(self.status())
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in FOR_LOADERS]
 
     def __repr__(self) -> str:
         settings = self._settings

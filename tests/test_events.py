@@ -102,14 +102,15 @@ def test_eviction_for_want_of_room_is_told(clock):
 
 
 def test_kinds_and_prefixes(node):
-    got: dict[str, list] = {"users": [], "bytes": [], "deletes": []}
+    got: dict[str, list] = {"users": [], "bytes": [], "tuples": [], "deletes": []}
     node.on("set", prefix="user:", call=lambda event: got["users"].append(event.key))
     node.on("set", prefix=b"user:", call=lambda event: got["bytes"].append(event.key))
+    node.on("set", prefix=("user:",), call=lambda event: got["tuples"].append(event.key))
     node.on("deleted", call=lambda event: got["deletes"].append(event.key))
-    for key in ("user:1", "item:1", b"user:2", 5, ("user:", 1), "user"):
+    for key in ("user:1", "item:1", b"user:2", 5, ("user:", 1), ("item:", 1), "user"):
         node[key] = 1
     del node["item:1"]
-    assert got == {"users": ["user:1"], "bytes": [b"user:2"], "deletes": ["item:1"]}
+    assert got == {"users": ["user:1"], "bytes": [b"user:2"], "tuples": [("user:", 1)], "deletes": ["item:1"]}
 
 
 def test_one_handler_of_two_kinds_keeps_their_order(node):
@@ -188,6 +189,7 @@ def test_what_a_handler_raises_is_logged_and_goes_no_further(node, caplog):
         node["a"] = 1
     assert (node["a"], got) == (1, ["a"])
     assert "boom" in caplog.text
+    assert node.stats()["handlers_failed"] == 1
 
 
 def test_a_handler_may_use_the_cache_and_end_itself(node):

@@ -16,6 +16,7 @@ import trio
 from crdtcache.arguments import MISSING
 from crdtcache.errors import ConfigError, EncodeError, KeyTypeError, ValueTooLarge, WouldBlock
 from crdtcache.node import Node
+from crdtcache.values import register
 from tests.node_clock import FakeClock
 
 
@@ -247,9 +248,19 @@ def test_what_cannot_be_cached(node):
 # ---- methods ----
 
 
-def test_methods_leave_the_object_out(node, runs):
+def test_of_an_object_nobody_knows_what_tells_it_from_another(node):
     class Repository:
-        @node.cached(ttl=60)
+        @node.cached
+        def load(self, x: int) -> int:
+            return x
+
+    with pytest.raises(TypeError, match=r"the argument self of .*ignore=\['self'\] where all.*__cache_key__.*key="):
+        Repository().load(5)
+
+
+def test_methods_of_objects_that_share_their_results(node, runs):
+    class Repository:
+        @node.cached(ttl=60, ignore=["self"])
         def load(self, x: int) -> int:
             runs.append(x)
             return x
@@ -297,6 +308,37 @@ def test_methods_with_a_cache_key_of_their_own(node, runs):
 
     assert [Tenant(name).load(1) for name in ("a", "b", "a")] == ["a", "b", "a"]
     assert runs == ["a", "b"]
+
+    @node.cached
+    def look(tenant: Tenant) -> str:
+        return tenant.name
+
+    assert [look(Tenant(name)) for name in ("a", "b", "a")] == ["a", "b", "a"]
+
+
+def test_methods_of_a_registered_class(node):
+    @dataclass
+    class Point:
+        x: int
+
+        @node.cached
+        def twice(self) -> int:
+            return 2 * self.x
+
+    register(Point, name="tests.test_loading.Point")
+    assert [Point(x).twice() for x in (1, 2, 1)] == [2, 4, 2]
+    assert Point(1).twice.key() != Point(2).twice.key()
+
+
+def test_a_function_that_a_class_borrows_keeps_its_keys(node):
+    @node.cached
+    def load(x: int) -> int:
+        return x
+
+    class Borrower:
+        loaded_by = load
+
+    assert [load(1), load(2)] == [1, 2]
 
 
 def test_methods_with_templates_see_the_object(node):
@@ -706,8 +748,10 @@ def test_in_an_event_loop_nothing_is_loaded_by_luck(run, runs):
 
     async def main():
         assert node["here"] == 1
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError) as missing:
             node["k"]
+        assert missing.value.args == ("k",)
+        assert "await node.aget_or_set(key)" in missing.value.__notes__[0]
         with pytest.raises(WouldBlock, match="aget_or_set"):
             node.get_or_set("here", 5)
         assert await node.aget_or_set("k") == await node.aget_or_set("k") == ["k"]

@@ -132,7 +132,7 @@ def test_a_coroutine_function_stays_one(node, loop, runs):
 
 def test_methods(node, loop, runs):
     class Repository:
-        @node.cached
+        @node.cached(ignore=["self"])
         async def load(self, x: int) -> int:
             runs.append(x)
             return x

@@ -90,8 +90,9 @@ def test_in_an_event_loop(node, run):
     users = node.namespace("user", loader=load)
 
     async def main():
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError) as missing:
             users[1]
+        assert "await namespace.aget_or_set(key)" in missing.value.__notes__[0]
         with pytest.raises(WouldBlock, match="aget_or_set"):
             users.get_or_set(1)
         assert await users.aget_or_set(1) == users[1] == "user 1"

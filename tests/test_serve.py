@@ -72,6 +72,11 @@ def test_a_node_is_asked_by_command(control, run):
         assert run(control, "inspect", "k")[1].startswith("'k' is here: written ")
         assert run(control, "set", "k", '{"n": [1, null]}', "--json")[0] == 0
         assert json.loads(run(control, "get", "k")[1]) == {"n": [1, None]}
+        assert run(control, "set", '["user", 42]', "Ada", "--json-key")[0] == 0
+        assert run(control, "get", '["user", 42]', "--json-key") == (0, "Ada", "")
+        assert run(control, "inspect", '["user", 42]', "--json-key")[1].startswith("('user', 42) is here")
+        assert run(control, "get", '["user", 42]')[0] == run(control, "get", "42", "--json-key")[0] == 1
+        assert run(control, "del", "[", "--json-key")[0] == run(control, "del", "1.5", "--json-key")[0] == 2
         assert run(control, "del", "k") == (0, "deleted", "")
         assert run(control, "del", "k")[1].startswith("not visible here")
         assert run(control, "inspect", "k")[1].startswith("'k' is not here: deleted ")
@@ -87,7 +92,11 @@ def test_a_node_is_asked_by_command(control, run):
 
 def test_what_is_no_request_is_answered_too(control):
     with served(control):
-        for request, words in [("x", "a request is"), ({"do": "fly"}, "do='fly'"), ({"do": "get", "key": 5}, "key=5")]:
+        for request, words in [
+            ("x", "a request is"),
+            ({"do": "fly"}, "do='fly'"),
+            ({"do": "get", "key": 5.0}, "KeyType"),
+        ]:
             with pytest.raises(ValueError, match=words):
                 ask(control, request)
         with socket.socket(socket.AF_UNIX) as raw:
