@@ -56,6 +56,28 @@ def test_events():
     assert loaded == [42]
 
 
+def table_of(heading: str, first_cell: str) -> str:
+    """The rows below a heading's table that begins with such a cell, without its head."""
+    section = README.split(f"\n{heading}\n")[1].split("\n#")[0]
+    return section.split(f"| {first_cell} |")[1].split("\n\n")[0].split("|\n", 2)[2]
+
+
+def test_every_call_of_a_node_stands_in_the_table_and_no_other():
+    named = set(re.findall(r"`(\w+)(?:\(.*?\))?`", table_of("### All calls", "to"))) - {
+        "in",
+        "len",
+        "iter",
+        "del",
+        "with",
+    }
+    assert named == {name for name in dir(Node()) if not name.startswith("_")}
+
+
+def test_every_counter_stands_in_the_table_and_no_other():
+    named = re.findall(r"`(\w+)`", table_of("### All calls", "numbers"))
+    assert sorted(named) == sorted(Node().stats())
+
+
 def test_testing_your_service():
     [snippet] = snippets("### Testing your service")
     world = {}
