@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, get_args
 
-from crdtcache.core import removal, replica
+from crdtcache.core import inbox, removal
 from crdtcache.core.context import Context
 from crdtcache.core.entry import EXPIRES
 from crdtcache.core.lwwmap import LWWMap, Verdict
@@ -109,7 +109,7 @@ def _adopted(given: tuple[Any, ...], _: Any) -> str:
 _CALLS: tuple[tuple[Any, str, Callable[[tuple[Any, ...], Any], str], tuple[str, ...]], ...] = (
     (LWWMap, "offer", _offered, tuple(_VERDICTS.values())),
     (LWWMap, "gone", _if("O3 told GONE: forgotten"), ("O3 told GONE: forgotten",)),
-    (replica, "apply_slice", _applied, ("C2 slice, whole", "C2 slice, cut at an item", "C2 slice behind a gap")),
+    (inbox, "apply_slice", _applied, ("C2 slice, whole", "C2 slice, cut at an item", "C2 slice behind a gap")),
     (Context, "apply_row", _row, ("C4 row: nothing was missed", "C4 row tells of a gap")),
     (LWWMap, "has_lapsed", _lapsed, ("D2 died", "D2 waits for the slowest clock")),
     (LWWMap, "raise_clear_mark", _if("D5 clear mark raised"), ("D5 clear mark raised",)),

@@ -66,6 +66,7 @@ class Members:
     origin: int
     tuning: Tuning
     rng: random.Random
+    name: str = ""
     known: dict[int, Member] = field(default_factory=dict)
     addresses: dict[str, _Address] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name

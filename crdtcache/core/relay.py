@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import NEVER, Reading
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Members
@@ -62,6 +62,10 @@ class Relay:
             self._look(reading.mono_ns)
         elif not self._due_ns:
             self._due_ns = reading.mono_ns + self._wait_ns
+
+    def due_ns(self) -> int:
+        """When the view is computed anew."""
+        return self._due_ns or NEVER
 
     def look(self, reading: Reading) -> None:
         """Compute the view, if that is due."""

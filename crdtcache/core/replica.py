@@ -21,39 +21,27 @@ from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from crdtcache.core import removal
 from crdtcache.core.claims import Standing
-from crdtcache.core.clock import NEVER, Guard, Reading, stamp_ms
+from crdtcache.core.clock import NEVER, Reading, stamp_ms
 from crdtcache.core.codec import FrameError, Limits, decode, encode
-from crdtcache.core.correction import Correction, Line, line_of, plausible
+from crdtcache.core.correction import Correction, plausible
 from crdtcache.core.detector import Detector
 from crdtcache.core.digest import DIGEST_VERSION
-from crdtcache.core.entry import DEAD, EXPIRES, Entry, Key, Value, Version
+from crdtcache.core.entry import DEAD, Entry, Key, Value, Version
 from crdtcache.core.gaps import Gaps
+from crdtcache.core.inbox import Inbox
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import (
-    Claims,
     Context,
-    Gone,
-    Heard,
     Hello,
-    Message,
-    Open,
-    Probe,
-    Pull,
-    Ready,
-    Slice,
-    TooOld,
 )
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerGone, PeerUp
 from crdtcache.core.recovery import recover
 from crdtcache.core.relay import Relay
 from crdtcache.core.rewind import rewind
-from crdtcache.core.session import OutOfTurn
 from crdtcache.core.sessions import Sessions
-from crdtcache.core.slices import apply_slice
-from crdtcache.core.spread import Role
 from crdtcache.core.store import Store
 from crdtcache.core.writing import MOST_FRESH, writer
 from crdtcache.tuning import Tuning
@@ -130,7 +118,6 @@ class Replica:
         seeded: bool = False,
     ) -> None:
         self.origin = origin
-        self.name = name
         self.cluster = cluster
         self.region = region
         self.zone = zone
@@ -139,7 +126,7 @@ class Replica:
         self.seeded = seeded
         self.map = LWWMap(origin, self.tuning, Store(maxsize, max_bytes), seed)
         self.store = self.map.store
-        self.members = Members(origin, self.tuning, rng)
+        self.members = Members(origin, self.tuning, rng, name)
         self._rng = rng
         self._limits = Limits(self.tuning.key_bytes, self.tuning.inline_bytes)
         self._links: dict[int, Link] = {}
@@ -168,6 +155,26 @@ class Replica:
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
         )
+        self._inbox = Inbox(
+            self.map,
+            self.members,
+            self._detector,
+            self._gaps,
+            self._counts,
+            self._ready,
+            self._outbox,
+            self._relay,
+            self._sessions,
+            slowest_ms=self._slowest_ms,
+            break_link=self._break,
+            interrupt=self._interrupt,
+            judge=self._judge,
+        )
+
+    @property
+    def name(self) -> str:
+        """What people call it; a later process may take it over."""
+        return self.members.name
 
     @property
     def generation(self) -> int:
@@ -434,7 +441,7 @@ class Replica:
         """Become another member that holds the same: what a fork makes of a replica. No link survives it."""
         self.settle()
         self.stopped(reading)
-        self.origin, self.name, self.generation = origin, name, generation
+        self.origin, self.members.name, self.generation = origin, name, generation
         self._rng.seed(origin)
         self.map.renamed(origin)
         self.members.renamed(origin)
@@ -477,7 +484,7 @@ class Replica:
         most = _MOST_FRAMES * self.tuning.max_frame_bytes
         for message in messages:
             if source.number in self._links:
-                self._handle(source, message, reading)
+                self._inbox.take(source, message, reading)
             waiting = source.waiting + (source.session.answers.waiting if source.session is not None else 0)
             if waiting > most:
                 self._break(source, f"{waiting} bytes wait to be sent; the limit is {most}", reading)
@@ -491,34 +498,6 @@ class Replica:
         if self.store.over():
             self._make_room(reading)
 
-    def _handle(self, link: Link, message: Message, reading: Reading) -> None:
-        match message:
-            case Slice():
-                self._on_slice(link, message, reading)
-            case Context():
-                self._on_context(link, message, reading)
-            case Pull():
-                self._on_pull(link, message)
-            case TooOld():
-                self._on_too_old(link, message, reading)
-            case Gone():
-                for key, stamp, origin in message.versions:
-                    self._counts["gone"] += self.map.gone(key, (stamp, origin), reading)
-            case Claims():
-                self._detector.told(link, message, reading.mono_ns)
-                self._judge(reading)
-            case Probe():
-                self._detector.asked(link, message, reading.mono_ns)
-            case Heard():
-                self._detector.vouched(message, reading.mono_ns)
-            case Open() | Ready() if not self._believe(link, message.clear_mark, reading):
-                pass
-            case _:
-                try:
-                    self._sessions.receive(link, message, reading)
-                except OutOfTurn as error:
-                    self._break(link, str(error), reading)
-
     def _judge(self, reading: Reading) -> None:
         """The standing of some members has changed, perhaps."""
         if not self._detector.judged:
@@ -528,114 +507,6 @@ class Replica:
                 self._events.append(PeerGone(member.row, Standing(member.claim.standing).name.lower()))
         self._detector.judged.clear()
         self._relay.changed(reading)
-
-    def _on_slice(self, link: Link, part: Slice, reading: Reading) -> None:
-        self._counts["slices_received"] += 1
-        if not self._believe(link, part.clear_mark, reading):
-            return
-        if part.origin == self.origin:
-            return
-        # The slowest clock is looked for among all members, and matters only to what expires.
-        before = self.map.context.frontier.get(part.origin, 0)
-        expires = any(item.entry[EXPIRES] for item in part.items)
-        applied = apply_slice(self.map, part, reading, self._slowest_ms(reading) if expires else None)
-        self._counts["entries_received"] += len(part.items)
-        if applied.gone:
-            self._outbox.answer_gone(link, applied.gone)
-        if applied.rejected:
-            self._counts["rejected"] += applied.rejected
-            if link.hello.origin == part.origin:
-                ahead = max(stamp_ms(item.latest) for item in part.items) - reading.wall_ms
-                self._break(link, f"its clock is {ahead} ms ahead; the limit is {self.tuning.reject_ms}", reading)
-                return
-        frontier = self.map.context.frontier.get(part.origin, 0)
-        if frontier > before:
-            pulled = self._gaps.asked(part.origin, link.number)
-            role = Role.ENTRY if part.entry else Role.PULLED if pulled else Role.MEMBER
-            self._relay.took(part.origin, before, role)
-        elif part.items and applied.contiguous:
-            self._counts["duplicates"] += 1
-        if part.hi > link.rows.get(part.origin, 0):
-            link.rows[part.origin] = part.hi
-        if self._gaps:
-            self._gaps.answered(part.origin, link.number, reading.mono_ns)
-            self._gaps.reached(part.origin, frontier)
-        if frontier >= part.last:
-            return
-        due = reading.mono_ns + self.tuning.graft_delay_ms * _MS
-        if applied.parked_until_ms:
-            self._counts["parked"] += 1
-            due = reading.mono_ns + max(1, applied.parked_until_ms - reading.wall_ms) * _MS
-            self._gaps.parked(part.origin, due)
-        self._gaps.want(part.origin, part.last, due)
-
-    def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
-        now, line, sender = reading.mono_ns, None, self.members.known[link.hello.origin]
-        round_trip_ms = now // _MS - context.heard_ms - context.ago_ms
-        if context.heard_ms and round_trip_ms >= 0 and plausible(context.wall_ms):
-            half = (round_trip_ms + 1) // 2
-            line = Line(line_of(context.wall_ms + half, now), line_of(context.clock_ms + half, now), half + 1, now)
-            sender.round_trip_ms = round_trip_ms
-        self.members.heard(sender, context.clock_ms, now, line)
-        if not self._believe(link, context.clear_mark, reading):
-            return
-        known = self.members.known
-        for told in context.members:
-            member = known.get(told.origin)
-            if member is None or member.link is None:
-                self.members.learn(told, reading.mono_ns)
-                if told.name == self.name and told.origin != self.origin and told.down_ms:
-                    self._detector.succeed(told.generation)
-        limit = self.map.clock.limit(reading.wall_ms)
-        own = self.map.context
-        # The first rows on a link speak of what no push on it will bring.
-        due = reading.mono_ns + (self.tuning.graft_delay_ms * _MS if link.rows else 0)
-        frontier, lasts = own.frontier, own.last
-        for row in context.rows:
-            origin, last, now = row
-            link.rows[origin] = now
-            # Most rows say what is known.
-            if (now > frontier.get(origin, -1) or last > lasts.get(origin, 0)) and origin != self.origin:
-                if last <= limit and own.apply_row(row, limit):
-                    self.map.clock.accept(frontier[origin])
-                elif last <= limit:
-                    self._gaps.want(origin, last, due)
-        if not context.members:
-            return  # a sign of life, or rows of what somebody else passes on: not a whole context
-        theirs = link.rows
-        behind = any(last > theirs.get(origin, 0) for origin, last in own.last.items())
-        if behind and reading.mono_ns - link.told_ns >= self.tuning.graft_delay_ms * _MS:
-            self._outbox.tell(link, reading)
-        self._compare(link, context.root, reading)
-
-    def _compare(self, link: Link, root: int, reading: Reading) -> None:
-        """Digests that stand still and differ although nothing is missing: only a session can tell why.
-
-        It happens after a forced collection, or a touch that came too late for some (design section 7).
-        """
-        roots = (self.map.digest.root(), root)
-        if roots != link.roots or roots[0] == root or self._gaps:
-            link.roots, link.differ_ns = roots, reading.mono_ns
-        elif reading.mono_ns - link.differ_ns >= self.tuning.compare_ms * _MS:
-            link.differ_ns = reading.mono_ns
-            self._counts["compared_unequal"] += 1
-            self._sessions.open(link, reading, differs=True)
-
-    def _on_pull(self, link: Link, pull: Pull) -> None:
-        if pull.lo < self.map.log.floor(pull.origin) or pull.origin not in self.map.context.frontier:
-            link.say(encode(TooOld(pull.origin, self.map.log.floor(pull.origin))))
-            self._counts["too_old"] += 1
-            return
-        link.cursors[pull.origin] = min(pull.lo, link.cursors.get(pull.origin, pull.lo))
-        if pull.origin == self.origin:
-            link.before = 0
-        self._ready[link.number] = None
-
-    def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
-        self._gaps.answered(answer.origin, link.number, reading.mono_ns)
-        if answer.floor > self.map.context.frontier.get(answer.origin, 0):
-            link.too_old[answer.origin] = answer.floor
-            self._sessions.open(link, reading)
 
     # ---- sending --------------------------------------------------------------------------------------------------
 
@@ -678,7 +549,7 @@ class Replica:
         else:
             due = min(self._sweep_ns(), self.members.next_call_ns, self._detector.due_ns)
             if self._links:
-                due = min([due, self._context_ns, self._links_ns, *self._sessions.due_ns()])
+                due = min([due, self._context_ns, self._links_ns, self._relay.due_ns(), *self._sessions.due_ns()])
             if self._gaps and not self._sessions.filling:
                 due = min([due, *self._gaps.due_ns()])
         self._expected_ns = due if due < NEVER else 0
@@ -797,22 +668,6 @@ class Replica:
         removal.make_room(self.map, reading, self.tuning.step_entries, confirmed, alone=alone)
 
     # ---- the rest -------------------------------------------------------------------------------------------------
-
-    def _believe(self, link: Link, mark: tuple[int, int], reading: Reading) -> bool:
-        """The drift guard on a clear mark, raised before anything else of its message."""
-        if mark <= self.map.context.clear_mark:
-            return True
-        judged = self.map.clock.judge(mark[0], reading.wall_ms)
-        if judged is Guard.REJECT:
-            self._counts["rejected"] += 1
-            self._break(link, f"a clear {stamp_ms(mark[0]) - reading.wall_ms} ms ahead", reading)
-            return False
-        if judged is Guard.PARK:
-            self._counts["parked"] += 1
-            return False
-        if self.map.raise_clear_mark(mark):
-            self._interrupt()
-        return True
 
     def _interrupt(self) -> None:
         self._sessions.interrupt()

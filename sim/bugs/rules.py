@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtcache.core import outbox, replica, slices
+from crdtcache.core import inbox, outbox, slices
 from crdtcache.core.clock import Clock, Guard, Reading
 from crdtcache.core.context import Context
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
@@ -68,7 +68,7 @@ def c2_gap_ignored() -> list[Patch]:
     def broken(held: LWWMap, part: Any, *args: Any) -> Any:
         return apply_slice(held, part._replace(lo=min(part.lo, held.context.frontier.get(part.origin, 0))), *args)
 
-    return [Patch(replica, "apply_slice", broken)]
+    return [Patch(inbox, "apply_slice", broken)]
 
 
 @bug("parked-inside-a-slice")
@@ -81,7 +81,7 @@ def c2_parked_item_skipped() -> list[Patch]:
         now = [i for i in part.items if judge(max(i.entry[0], i.entry[2]), reading.wall_ms) is Guard.ACCEPT]
         return apply_slice(held, part._replace(items=now), reading, slowest_ms)
 
-    return [Patch(replica, "apply_slice", broken)]
+    return [Patch(inbox, "apply_slice", broken)]
 
 
 @bug("full-logs")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from crdtcache.core import inbox as inbox_room
 from crdtcache.core import outbox as outbox_room
-from crdtcache.core import replica as replica_room
 from crdtcache.core import rewind as rewind_room
 from crdtcache.core.clock import Clock, Guard
 from crdtcache.core.context import Context
@@ -47,12 +47,12 @@ def no_dot(patch: Patch) -> None:
 
 
 def gaps_ignored(patch: Patch) -> None:
-    apply = replica_room.apply_slice
+    apply = inbox_room.apply_slice
 
     def apply_slice(held: LWWMap, part: Slice, *rest: object) -> object:
         return apply(held, part._replace(lo=min(part.lo, held.context.frontier.get(part.origin, 0))), *rest)  # type: ignore[arg-type]
 
-    patch.setattr(replica_room, "apply_slice", apply_slice)
+    patch.setattr(inbox_room, "apply_slice", apply_slice)
 
 
 def last_ignored(patch: Patch) -> None:
@@ -109,13 +109,13 @@ def the_covered_dead_are_stored(patch: Patch) -> None:
 
 
 def parked_items_skipped(patch: Patch) -> None:
-    apply = replica_room.apply_slice
+    apply = inbox_room.apply_slice
 
     def apply_slice(held: LWWMap, part: Slice, reading: Any, slowest_ms: int | None) -> object:
         items = [i for i in part.items if held.clock.judge(i.entry[0], reading.wall_ms) is Guard.ACCEPT]
         return apply(held, part._replace(items=items), reading, slowest_ms)
 
-    patch.setattr(replica_room, "apply_slice", apply_slice)
+    patch.setattr(inbox_room, "apply_slice", apply_slice)
 
 
 def no_seams(patch: Patch) -> None:

@@ -37,6 +37,7 @@ READING_ORDER = (
     "core.outbox",
     "core.relay",
     "core.sessions",
+    "core.inbox",
     "core.replica",
     # the only files that know a socket, a thread or a clock
     "runtime.clocks",
