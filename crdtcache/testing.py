@@ -20,7 +20,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from types import TracebackType
@@ -42,7 +42,7 @@ Place: TypeAlias = "Node[Any, Any] | int | str"
 _POLL_S = 0.005
 _MEET_S = 10.0
 # A test should wait for a node's patience no longer than it must.
-_QUICK = Tuning(context_ms=100, redial_ms=100, compare_ms=1_000, compare_remote_ms=1_000)
+_QUICK = Tuning(context_ms=100, redial_ms=100, redial_slow_ms=100, compare_ms=1_000, compare_remote_ms=1_000)
 
 
 class FakeClock:
@@ -134,7 +134,7 @@ class LocalCluster(Sequence[Node[Any, Any]]):
     def _close(self) -> None:
         with ThreadPoolExecutor(len(self._regions)) as aside:  # each waits a moment for its last words, cut off or not
             list(aside.map(lambda node: node.close(), self._nodes))
-        self._in_relay(self._over.set)
+        self._token.run_sync_soon(self._over.set)
         self._thread.join()
 
     async def _carry(self) -> None:
@@ -146,26 +146,25 @@ class LocalCluster(Sequence[Node[Any, Any]]):
             await self._over.wait()
             nursery.cancel_scope.cancel()
 
-    def _in_relay(self, call: Callable[[], object]) -> None:
-        done = threading.Event()
-        self._token.run_sync_soon(call)
-        self._token.run_sync_soon(done.set)  # they are made in order
-        done.wait()
-
     def _address(self, name: str) -> tuple[str, int] | None:
         """Where a node listens just now; another port after each start."""
-        for node in self._nodes:
-            if node.name == name and node.running:
-                host, _, port = node.status()["address"].rpartition(":")
-                return host, int(port)
-        return None
+        [address] = [node.status()["address"] for node in self._nodes if node.name == name] or [""]
+        host, _, port = address.rpartition(":")
+        return (host, int(port)) if port else None
 
     # ---- the network ----------------------------------------------------------------------------------------------
 
     def cut(self, a: Place, b: Place | None = None) -> None:
         """Cut every link between `a` and `b`, or between `a` and all others: what is under way is lost."""
         self._cuts |= self._pairs(a, b)
-        self._in_relay(lambda: self._relay.cut(lambda source, target: frozenset((source, target)) in self._cuts))
+        cut = threading.Event()
+
+        def in_relay() -> None:
+            self._relay.cut(lambda source, target: frozenset((source, target)) in self._cuts)
+            cut.set()
+
+        self._token.run_sync_soon(in_relay)
+        cut.wait()
 
     def heal(self) -> None:
         """End all cuts; the nodes find each other again within a moment."""

@@ -17,7 +17,8 @@ from sim.__main__ import main
 from sim.__main__ import parser as commandline
 from sim.faults import KINDS, SHAPES
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+TOP = Path(__file__).parent.parent
+README = (TOP / "README.md").read_text(encoding="utf-8")
 
 
 def snippets(heading: str = "") -> list[str]:
@@ -54,6 +55,19 @@ def test_events():
     while not loaded:
         cache.check_expiry()
     assert loaded == [42]
+
+
+def test_every_test_that_it_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", README)
+    assert len(named) >= 14
+    for path, test in named:
+        assert re.search(rf"^(async )?def {test}\(", (TOP / path).read_text(), re.MULTILINE), f"{path}::{test}"
+
+
+def test_every_file_that_it_names_is_there():
+    named = re.findall(r"`((?:crdtcache|core|sim|tests|notebooks)/[\w/.-]*)`", README)
+    assert len(named) > 20
+    assert [name for name in named if not (TOP / name).exists() and not (TOP / "crdtcache" / name).exists()] == []
 
 
 def table_of(heading: str, first_cell: str) -> str:
