@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from crdtcache.namespaces import Namespace
     from crdtcache.node import Node
     from crdtcache.portrait import Region
+    from crdtcache.receipts import Replicated
     from crdtcache.repairing import RepairReport
     from crdtcache.tuning import Tuning
     from crdtcache.values import Unknown, register
@@ -47,6 +48,7 @@ __all__ = [
     "Peer",
     "Region",
     "RepairReport",
+    "Replicated",
     "Subscription",
     "Tuning",
     "Unknown",
@@ -73,6 +75,7 @@ _ROOMS = {
     "Peer": "crdtcache.core.replica",
     "Region": "crdtcache.portrait",
     "RepairReport": "crdtcache.repairing",
+    "Replicated": "crdtcache.receipts",
     "Subscription": "crdtcache.events",
     "Tuning": "crdtcache.tuning",
     "Unknown": "crdtcache.values",

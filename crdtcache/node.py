@@ -25,7 +25,7 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, over
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
 from crdtcache.codecs import Codec
 from crdtcache.configuring import from_env, from_url
-from crdtcache.core.entry import Key
+from crdtcache.core.entry import Key, Version
 from crdtcache.core.replica import Peer, Replica
 from crdtcache.disabling import disabled_kind
 from crdtcache.effects import Target, invalidating, writing
@@ -40,6 +40,7 @@ from crdtcache.loops import asleep, raise_in_loop, refuse_loop
 from crdtcache.mapping import FOR_LOADERS, LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
+from crdtcache.receipts import Reach, Receipts, Replicated
 from crdtcache.repairing import Repairing, RepairReport
 from crdtcache.runtime.clocks import CorrectedClock, SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
@@ -57,6 +58,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 log = logging.getLogger("crdtcache")
 
 _POLL_S = 0.01  # how often a waiter looks
+_LOOK_S = 0.001  # the same where it is a request that waits
 
 
 class Node(LocalMap[K, V]):
@@ -559,6 +561,73 @@ class Node(LocalMap[K, V]):
     def _repairing(self, peer: str | None) -> Repairing:
         self._refuse_interrupt("repair()")
         return Repairing(self._replica, self._lock, self._clock, lambda: self._driver, peer)
+
+    def wait_replicated(
+        self, version: Version | None = None, *, to: Reach = "one", timeout: Seconds | None = 5.0
+    ) -> Replicated:
+        """Wait until other nodes have accounted for what was written here: all until now, or up to `version`.
+
+        `to`: "one", "region" (all of the own one), "majority" (of all, this node counted), "regions" (one in each
+        other), "all", or how many others. Those that are known to be down are not waited for. It returns what was
+        reached within `timeout`, and raises nothing for the network. Raises ValueError for another `to`, and
+        `WouldBlock` inside an event loop: `await node.areplicated()`.
+        """
+        refuse_loop("wait_replicated()", "await node.areplicated()")
+        end = _deadline(timeout)
+        receipts = self._receipts(version, to)
+        while not receipts.step() and time.monotonic() < end:
+            time.sleep(receipts.pause_s)
+        return receipts.report()
+
+    async def areplicated(
+        self,
+        version: Version | None = None,
+        *,
+        to: Reach = "one",
+        timeout: Seconds | None = 5.0,  # noqa: ASYNC109
+    ) -> Replicated:
+        """As `wait_replicated`, in trio or asyncio."""
+        end = _deadline(timeout)
+        receipts = self._receipts(version, to)
+        while not receipts.step() and time.monotonic() < end:
+            await asleep(receipts.pause_s)
+        return receipts.report()
+
+    def _receipts(self, version: Version | None, to: Reach) -> Receipts:
+        self._refuse_interrupt("wait_replicated()")
+        with self._lock:
+            wanted = version if version is not None else self._replica.written
+        alone = not self._settings.peers
+        return Receipts(self._replica, self._lock, self._clock, lambda: self._driver, wanted, to, alone_is_enough=alone)
+
+    def wait_seen(self, version: Version | str, timeout: Seconds | None = 5.0) -> bool:
+        """Wait until the write of `version`, or what beats it, is here, with all that its writer wrote before.
+
+        So that who has written elsewhere reads it here: carry `str(version)` with the request. Whether it came within
+        `timeout`. Raises ValueError for text that is no version, and `WouldBlock` inside an event loop:
+        `await node.aseen()`.
+        """
+        refuse_loop("wait_seen()", "await node.aseen()")
+        end = _deadline(timeout)
+        while not self._has_seen(version):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_LOOK_S)
+        return True
+
+    async def aseen(self, version: Version | str, timeout: Seconds | None = 5.0) -> bool:  # noqa: ASYNC109
+        """As `wait_seen`, in trio or asyncio."""
+        end = _deadline(timeout)
+        while not self._has_seen(version):
+            if time.monotonic() >= end:
+                return False
+            await asleep(_LOOK_S)
+        return True
+
+    def _has_seen(self, version: Version | str) -> bool:
+        wanted = Version.parse(version) if isinstance(version, str) else version
+        with self._lock:
+            return self._replica.has_seen(wanted)
 
     def digest(self) -> int:
         """64 bits over everything visible: nodes with equal digests hold equal maps."""

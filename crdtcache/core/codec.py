@@ -93,7 +93,7 @@ def encode(message: Message) -> bytes:
     """One message; the same bytes can go into the frames of many links."""
     code = _CODES[message.__class__]
     if message.__class__ is Slice:
-        return _pack((code, *message[:6], *_encode_items(message.items), *((True,) if message.entry else ())))
+        return _pack((code, *message[:6], *_encode_items(message.items), *_flags(message)))
     if message.__class__ is Offer or message.__class__ is List:
         keys = [key for key, _ in message.entries]
         return _pack((code, *message[:2], keys, _encode_entries([e for _, e in message.entries])))
@@ -325,7 +325,12 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     for item in items:
         if not lo < item[0] <= item[1] <= hi:
             raise FrameError("an item outside its slice")
-    return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items, bool(more and more[0] is True))
+    entry, ack, *_ = *(flag is True for flag in more), False, False
+    return Slice(origin, lo, hi, _number(last, hi), _pair(mark), stamps, items, entry, ack)
+
+
+def _flags(part: Slice) -> tuple[bool, ...]:
+    return (part.entry, part.ack) if part.ack else (True,) if part.entry else ()
 
 
 def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:

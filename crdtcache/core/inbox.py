@@ -41,6 +41,7 @@ class Inbox:
     """Takes in the messages of one replica. `break_link` ends a link with a reason."""
 
     __slots__ = (
+        "_asked",
         "_break_link",
         "_counts",
         "_detector",
@@ -80,6 +81,7 @@ class Inbox:
         self._detector = detector
         self._gaps = gaps
         self._counts = counts
+        self._asked: dict[int, int] = {}  # origin -> the end of the last slice that asked for rows and was passed on
         self._ready = ready
         self._outbox = outbox
         self._relay = relay
@@ -138,10 +140,15 @@ class Inbox:
                 self._break_link(link, f"its clock is {ahead} ms ahead; the limit is {self._tuning.reject_ms}", reading)
                 return
         frontier = self._held.context.frontier.get(part.origin, 0)
-        if frontier > before:
+        asked = part.ack and part.hi > self._asked.get(part.origin, 0)
+        if asked:
+            self._asked[part.origin] = part.hi
+        if part.ack:
+            self._relay.answer(part.origin)
+        if frontier > before or asked:
             pulled = self._gaps.asked(part.origin, link.number)
             role = Role.ENTRY if part.entry else Role.PULLED if pulled else Role.MEMBER
-            self._relay.took(part.origin, before, role)
+            self._relay.took(part.origin, before, role, ask=asked)
         elif part.items and applied.contiguous:
             self._counts["duplicates"] += 1
         if part.hi > link.rows.get(part.origin, 0):

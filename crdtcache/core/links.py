@@ -24,6 +24,7 @@ class Link:
     __slots__ = (
         "age_ms",
         "aged_ns",
+        "asks",
         "before",
         "better",
         "came_ns",
@@ -70,6 +71,7 @@ class Link:
         self.cursors: dict[int, int] = {}  # origin -> up to where its log was sent on this link
         self.carries: Tell | None = None  # how the peer is told of own writes; None: somebody else tells it
         self.entries: dict[int, bool] = {}  # origin -> whether the peer is to act as its entry node
+        self.asks: dict[int, None] = {}  # origins that wait for the peer's row: the next slice says so
         self.due_rows: dict[int, None] = {}  # origins of which the peer is to get a row
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
@@ -103,4 +105,4 @@ class Link:
     @property
     def waits(self) -> bool:
         """Whether something waits to be sent, own writes left aside."""
-        return bool(self.control or self.better or self.due_rows) or self.goes_on
+        return bool(self.control or self.better or self.due_rows or self.asks) or self.goes_on

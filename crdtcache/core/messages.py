@@ -3,6 +3,7 @@
 joining             HELLO <-> HELLO                           (see runtime.handshake for the secret)
 spreading           SLICE ->   SLICE ->                       from the link's cursor to the head; passed on by `relay`
                     CONTEXT(one row) ->                       to who notices what was not passed on
+                    <- CONTEXT(one row)                       while somebody waits, from each to the writer
 repairing           CONTEXT ->   <- PULL   SLICE -> | TOO_OLD ->
 a session           OPEN ->      <- EQUAL | BUSY | READY, and the first turn:
                     NODES, LIST, WANT, TURN  <->              turn by turn, as far down as the digests differ
@@ -112,6 +113,7 @@ class Slice(NamedTuple):
     clears: tuple[int, ...]  # the stamps of keyless records (clears of `origin`) in the slice
     items: list[Item]
     entry: bool = False  # the receiver is to pass it on as the entry node of its region
+    ack: bool = False  # somebody waits: the receiver is to send `origin` its row at once
 
 
 class Context(NamedTuple):

@@ -93,13 +93,13 @@ class Outbox:
         stays = own if link.carries in (Tell.COPY, Tell.ENTRY) else None
         heads = {o: self._last.get(o, 0) if o == stays else frontier.get(o, 0) for o in link.cursors}
         for origin, head in heads.items():
-            while link.cursors[origin] < head and (size < room // 2 or not messages):
-                made = self._slice_bytes(
-                    origin, link.cursors[origin], room - size, entry=link.entries.get(origin, False)
-                )
+            while (link.cursors[origin] < head or origin in link.asks) and (size < room // 2 or not messages):
+                flags = link.entries.get(origin, False), origin in link.asks
+                made = self._slice_bytes(origin, link.cursors[origin], room - size, flags)
                 if made is None:
                     messages.append(encode(TooOld(origin, self._held.log.floor(origin))))
                     del link.cursors[origin]
+                    link.asks.pop(origin, None)
                     if origin == stays:
                         link.cursors[origin] = frontier[origin]
                     break
@@ -108,24 +108,28 @@ class Outbox:
                 messages.append(data)
                 size += len(data)
                 link.cursors[origin] = hi
-                if hi >= head and origin != stays:
-                    del link.cursors[origin]
-                    link.entries.pop(origin, None)
-                    break
+                if hi >= head:
+                    link.asks.pop(origin, None)
+                    if origin != stays:
+                        del link.cursors[origin]
+                        link.entries.pop(origin, None)
+                        break
         return size
 
-    def _slice_bytes(self, origin: int, lo: int, budget: int, *, entry: bool) -> tuple[bytes, int, int] | None:
+    def _slice_bytes(
+        self, origin: int, lo: int, budget: int, flags: tuple[bool, bool]
+    ) -> tuple[bytes, int, int] | None:
         """A slice encoded once, its end, and its items; the bytes are reused for every peer at the same cursor."""
         head = self._held.context.frontier[origin]
         # Entries as well as the log: the items of a slice of one origin may have been replaced by another's, or be
         # gone. An old copy would bring them to a joiner that has already adopted what covers their removal.
-        basis = (origin, lo, head, entry, self._held.replaced, self._held.context.last.get(self._held.origin, 0))
+        basis = (origin, lo, head, *flags, self._held.replaced, self._held.context.last.get(self._held.origin, 0))
         if self._slice[0] == basis and len(self._slice[1]) <= budget + 1_024:
             return self._slice[1:]
         part = make_slice(self._held, origin, lo, budget)
         if part is None:
             return None
-        data = encode(part._replace(entry=entry))
+        data = encode(part._replace(entry=flags[0], ack=flags[1]))
         self._slice = (basis, data, part.hi, len(part.items))
         self._counts["slices_made"] += 1
         self._counts["entries_sent"] += len(part.items)

@@ -93,6 +93,7 @@ class Relay:
                 link.cursors.setdefault(own, context.frontier[own])
             elif link.cursors.get(own, 0) >= context.last.get(own, 0):
                 link.cursors.pop(own, None)
+                link.asks.pop(own, None)
 
     def _targets(self, origin: int, role: Role) -> dict[int, Tell]:
         targets = self._told.get((origin, role))
@@ -108,16 +109,38 @@ class Relay:
                 if link.carries is Tell.ROW:
                     link.due_rows[self._held.origin] = None
 
-    def took(self, origin: int, since: int, role: Role) -> None:
-        """The frontier of `origin` has moved from `since` to where it is: tell whom this member has to tell."""
+    def ask(self, reading: Reading) -> None:
+        """Somebody waits until others have the own writes: all of them are to say how far they are."""
+        own = self._held.origin
+        # What asks again reaches further than what asked before, or who passes it on would take it for the same.
+        self._held.context.advance(own, self._held.clock.announce(reading.wall_ms))
+        for number, link in self._links.items():
+            if own in link.cursors:
+                link.asks[own] = None
+                self._ready[number] = None
+
+    def answer(self, origin: int) -> None:
+        """`origin` waits: it gets this member's row, where it can be reached from here."""
+        link = self._link_of.get(origin)
+        if link is not None and not self._held.partial:
+            link.due_rows[origin] = None
+            self._ready[link.number] = None
+
+    def took(self, origin: int, since: int, role: Role, *, ask: bool = False) -> None:
+        """The frontier of `origin` has moved from `since` to where it is: tell whom this member has to tell.
+
+        `ask`: `origin` waits for their rows, also of those that have it all.
+        """
         last = self._held.context.last.get(origin, 0)
         for member, tell in self._targets(origin, role).items():
             link = self._link_of[member]
-            if link.rows.get(origin, 0) >= last:
+            if link.rows.get(origin, 0) >= last and not ask:
                 continue
             if tell is Tell.ROW:
                 link.due_rows[origin] = None
             else:
+                if ask:
+                    link.asks[origin] = None
                 link.cursors.setdefault(origin, since)
                 link.entries[origin] = tell is Tell.ENTRY
             self._ready[link.number] = None

@@ -729,6 +729,33 @@ class Replica:
             for link in self._links.values()
         )
 
+    @property
+    def written(self) -> Version:
+        """The version of the last own write."""
+        self.settle()
+        return Version(self.map.context.last.get(self.origin, 0), self.origin)
+
+    def ask_receipts(self, reading: Reading) -> None:
+        """Have all members say at once how far they have accounted for what was written here."""
+        self.settle()
+        self._relay.ask(reading)
+
+    def acknowledged(self, version: tuple[int, int]) -> list[int]:
+        """The connected members that are known to have accounted for it and for all before it of its origin."""
+        stamp, origin = version
+        return [link.hello.origin for link in self._links.values() if link.rows.get(origin, 0) >= stamp]
+
+    def known_of(self, origin: int) -> dict[int, int]:
+        """What a connected member has accounted for, as far as it has said: a stamp of each origin."""
+        member = self.members.known.get(origin)
+        link = self._links.get(member.link) if member is not None and member.link is not None else None
+        return {} if link is None else link.rows
+
+    def has_seen(self, version: tuple[int, int]) -> bool:
+        """Whether it is accounted for here."""
+        self.settle()
+        return self.map.context.covers(*version)
+
     def session_with(self, origin: int) -> tuple[bool, int, int] | None:
         """Whether one is under way with this member, on which link, and how many on it have compared the whole maps.
 

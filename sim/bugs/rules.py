@@ -257,6 +257,19 @@ def o4_dead_stored_again() -> list[Patch]:
     return [Patch(LWWMap, "offer", broken)]
 
 
+@bug()
+def receipt_when_sent() -> list[Patch]:
+    """Receipts: whoever was sent a slice counts as having it."""
+    poll = Outbox.poll
+
+    def broken(self: Outbox, target: Link, reading: Reading) -> bytes | None:
+        frame = poll(self, target, reading)
+        target.rows.update((origin, max(upto, target.rows.get(origin, 0))) for origin, upto in target.cursors.items())
+        return frame
+
+    return [Patch(Outbox, "poll", broken)]
+
+
 @bug("stalled-link")
 def stall_rule_off() -> list[Patch]:
     """Links: a process that stood still gives up links whose frames it has not read yet."""

@@ -1,4 +1,4 @@
-"""What must hold at every instant, whatever goes wrong: I3, I4, I6, I7, I10 and I13, and what `upkeep` watches."""
+"""What must hold at every instant, whatever goes wrong: I3, I4, I5, I6, I7, I10 and I13, and what `upkeep` watches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sim.oracle import Write
 __all__ = [
     "SAFETY",
     "Accounted",
+    "Acknowledged",
     "Expiry",
     "Monotonic",
     "NoResurrection",
@@ -292,6 +293,31 @@ class Monotonic(Check):
         return any(d.version > version and not d.had_seen(version) for d in removals)
 
 
+class Acknowledged(Check):
+    """I5: whom a replica believes to have accounted for something has: what is waited for by `wait_replicated`."""
+
+    name = "I5"
+
+    def sample(self) -> None:
+        """What is believed of each peer, against the peer."""
+        running = {node.replica.origin: node for node in self.world.nodes if node.replica is not None}
+        for node in self.world.nodes:
+            if node.replica is None:
+                continue
+            for origin, peer in running.items():
+                if peer is node or peer.replica is None:
+                    continue
+                known = node.replica.known_of(origin)
+                frontier = peer.replica.map.context.frontier
+                for writer, stamp in known.items():
+                    if stamp > frontier.get(writer, 0):
+                        raise self.fail(
+                            f"believes that n{peer.index} has accounted for {writer:016x} up to {stamp:x}; "
+                            f"it is at {frontier.get(writer, 0):x}",
+                            node=node.index,
+                        )
+
+
 class NoThinAir(Check):
     """I4: whatever is held anywhere was written by somebody: its version, and under that version its value."""
 
@@ -315,6 +341,7 @@ class NoThinAir(Check):
 SAFETY: tuple[type[Check], ...] = (
     NoResurrection,
     NoThinAir,
+    Acknowledged,
     Accounted,
     Stamps,
     Expiry,

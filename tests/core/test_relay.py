@@ -124,3 +124,29 @@ def test_who_becomes_the_entry_node_begins_at_the_head() -> None:
     world.run(200)
     assert world.get(first, "k") == 2
     assert copies(world) - before == 1
+
+
+def test_who_waits_hears_from_all_at_once_through_the_tree_and_from_those_that_had_it_already() -> None:
+    world = regions(9, 4, 1)
+    for number, writer in enumerate(("r0n3", "r1n0", "r2n0")):
+        version = world.put(writer, "k", number)
+        world.carry()
+        before = {name: world[name].stats()["frames_sent"] for name in world.nodes}
+        world[writer].ask_receipts(world.reading(writer))
+        world.carry()
+        assert sorted(world[writer].acknowledged(version)) == sorted(
+            replica.origin for name, replica in world.nodes.items() if name != writer
+        )
+        sent = sum(world[name].stats()["frames_sent"] - before[name] for name in world.nodes)
+        assert sent <= 2 * 13 + 3, "a question and an answer for each, and a row for the second in each region"
+
+
+def test_who_has_not_the_write_is_not_counted() -> None:
+    world = regions(1, 5)
+    first, second, *others = order(world, "r1", "r0n0")
+    version = world.put("r0n0", "k", 1)
+    world["r0n0"].ask_receipts(world.reading("r0n0"))
+    world.carry(("r0n0", first), (first, "r0n0"), ("r0n0", second), (second, "r0n0"))
+    assert world["r0n0"].acknowledged(version) == [world[first].origin]
+    world.carry()
+    assert len(world["r0n0"].acknowledged(version)) == 1 + 1 + len(others)
