@@ -255,6 +255,44 @@ def test_a_port_that_the_parent_holds_is_no_reason_not_to_serve():
     assert told == [{"other": True, "peers": 1}]
 
 
+def test_the_network_thread_imports_nothing_once_it_runs():
+    """In a child that was forked in the middle of an import that module would be missing for good."""
+    told = run("""
+        node = Node(["localhost:1", "127.0.0.1:1"], listen="127.0.0.1:0", secret="s").start()
+        loaded = set(sys.modules)
+        with Node([node.status()["address"]], listen="127.0.0.1:0", secret="s", name="peer") as peer:
+            peer["a"] = [1]
+            until(lambda: node.get("a"))
+            assert peer.repair(timeout=5).ok
+        until(lambda: not any(each.connected for each in node.peers))
+        say(late=sorted(name for name in set(sys.modules) - loaded))
+        node.close()
+    """)
+    assert told == [{"late": []}]
+
+
+def test_a_parent_does_not_wait_to_tell_what_its_children_have_from_the_fork():
+    """They have it though it was never sent to them, and nobody else can be reached."""
+    told = run("""
+        node = Node(["127.0.0.1:1"], listen="127.0.0.1:0").start()
+        node["preloaded"] = 1
+
+        def serve():
+            assert node.wait_ready(min_peers=1)
+            node["child"] = 1
+            node.close()
+
+        child = fork(serve)
+        until(lambda: "child" in node)
+        assert joined(child) == 0
+        until(lambda: not any(peer.connected for peer in node.peers))
+        began = time.monotonic()
+        node.close()
+        say(quick=time.monotonic() - began < 0.4)
+    """)
+    assert told == [{"quick": True}]
+
+
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, pickle.dumps], ids=["copy", "deepcopy", "pickle"])
 def test_a_node_has_no_twin(twin):
     with pytest.raises(TypeError, match=r"cannot be copied or pickled.*dict\(node\)"):

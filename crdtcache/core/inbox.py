@@ -190,6 +190,8 @@ class Inbox:
         for row in context.rows:
             origin, last, now = row
             link.rows[origin] = now
+            if origin == self._held.origin:
+                self._held.sent = max(self._held.sent, now)  # a fork has what it never was sent
             # Most rows say what is known.
             if (now > frontier.get(origin, -1) or last > lasts.get(origin, 0)) and origin != self._held.origin:
                 if last <= limit and own.apply_row(row, limit):

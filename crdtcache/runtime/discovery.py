@@ -11,6 +11,7 @@ pods come and go. A list without names needs no thread at all.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - `getaddrinfo` asks for it; a fork in the middle of its import would never have it
 import errno
 import ipaddress
 import os
