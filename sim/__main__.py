@@ -1,4 +1,4 @@
-"""The command line: list, run, sweep, replay, shrink, why, canaries, doctor, bench.
+"""The command line: list, run, sweep, replay, shrink, why, canaries, doctor, bench, traffic.
 
 Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake in the call.
 """
@@ -26,6 +26,7 @@ from sim.report import page
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
 from sim.sweep import Outcome, diverged, draw, sweep
+from sim.traffic import lines as traffic
 from sim.why import why
 from sim.world import Result, run
 
@@ -96,8 +97,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("doctor", "whether the same seed gives the same run in another process", _doctor)
     sub.add_argument("name", nargs="?", default="kitchen-sink")
     sub.add_argument("--seeds", type=int, default=10)
-    sub = command("bench", "events per second", _bench)
-    sub.add_argument("--quick", action="store_true")
+    what = "copies per write, time to the last node, idle bytes; and what the dead change"
+    command("traffic", what, _traffic).add_argument("--nodes", type=int, default=30)
+    command("bench", "events per second", _bench).add_argument("--quick", action="store_true")
     return parser
 
 
@@ -311,6 +313,12 @@ def _doctor(options: argparse.Namespace) -> int:
         _say(f"{options.name}: seed {apart[0]} went two ways in two processes, and {len(apart) - 1} others did")
         return 3
     _say(f"{options.name}: {options.seeds} seeds went the same way in two processes with different hash seeds")
+    return 0
+
+
+def _traffic(options: argparse.Namespace) -> int:
+    for line in traffic(options.nodes):
+        _say(line)
     return 0
 
 
