@@ -23,7 +23,7 @@ from crdtcache.core.clock import Reading
 from crdtcache.core.codec import decode
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.messages import Hello
-from crdtcache.core.outcome import Anew, Change, Dial, LinkBroken
+from crdtcache.core.outcome import Anew, Change, Dial, LinkBroken, PeerGone
 from crdtcache.core.replica import Replica
 from crdtcache.tuning import Tuning
 from sim.clocks import EPOCH_MS, MachineClock
@@ -64,6 +64,9 @@ class Observer(Protocol):
 
     def gave_up(self, node: Node, unread: int) -> None:
         """A link was given up as silent; for `unread` ns its oldest frame has waited for the process to read it."""
+
+    def judged(self, node: Node, origin: int, reason: str, unread: int) -> None:
+        """A member is held to be gone; by this process itself, while a frame has waited for `unread` ns to be read."""
 
     def ended(self, node: Node) -> None:
         """The process is about to end."""
@@ -336,7 +339,7 @@ class Node:
     def _key(self, what: int) -> None:
         self._rng.rekey(what, self.engine.now)
 
-    def _after(self, replica: Replica, *, rouse: bool = True) -> None:
+    def _after(self, replica: Replica, *, rouse: bool = True, judging: bool = False) -> None:
         """What follows every call: effects, the writers' turn, the alarm."""
         for event in replica.take_events():
             if isinstance(event, Change):
@@ -347,6 +350,10 @@ class Node:
             elif isinstance(event, Dial):
                 self.engine.note(Code.DIAL, self.index)
                 self.network.dial(self, event.address, self.tuning.dial_timeout_ms * MS)
+            elif isinstance(event, PeerGone):
+                waits = min([since for _, _, since in self._inbox], default=self.engine.now)
+                unread = self.engine.now - waits if judging else 0
+                self._observer.judged(self, event.member.origin, event.reason, unread)
             elif isinstance(event, LinkBroken):
                 connection = self._links.pop(event.link, None)
                 if connection is not None:
@@ -396,7 +403,7 @@ class Node:
             self.engine.events += 1
             self.engine.note(Code.ADVANCE, self.index)
             replica.advance(reading)
-            self._after(replica)
+            self._after(replica, judging=True)
         else:
             self._set_alarm(replica)
 

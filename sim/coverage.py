@@ -17,7 +17,9 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from crdtcache.core import inbox, removal
+from crdtcache.core.claims import Standing
 from crdtcache.core.context import Context
+from crdtcache.core.detector import Detector
 from crdtcache.core.entry import EXPIRES
 from crdtcache.core.lwwmap import LWWMap, Verdict
 from crdtcache.core.messages import InSession, Open
@@ -101,6 +103,10 @@ def _received(given: tuple[Any, ...], _: Any) -> str:
     return f"session {type(given[2]).__name__.upper()} received"
 
 
+def _believed(given: tuple[Any, ...], _: Any) -> str:
+    return f"member {Standing(given[2].standing).name.lower()}"
+
+
 def _adopted(given: tuple[Any, ...], _: Any) -> str:
     return "C3 rows adopted" if given[2].own.adopts else ""
 
@@ -123,6 +129,7 @@ _CALLS: tuple[tuple[Any, str, Callable[[tuple[Any, ...], Any], str], tuple[str, 
         tuple(f"session {kind.__name__.upper()} received" for kind in (Open, *get_args(InSession))),
     ),
     (Sessions, "_adopt", _adopted, ("C3 rows adopted",)),
+    (Detector, "_believe", _believed, tuple(f"member {standing.name.lower()}" for standing in Standing)),
 )
 
 RULES = (*(name for *_, names in _CALLS for name in names), *_COUNTED.values())

@@ -19,7 +19,7 @@ from crdtcache.errors import CrdtCacheError
 from crdtcache.tuning import Tuning
 from sim.machines import Machine
 
-__all__ = ["Expect", "Fault", "Op", "Plan", "PlanError", "read_plan"]
+__all__ = ["Expect", "Fault", "Op", "Plan", "PlanError", "read_plan", "skew_ms"]
 
 _FORMAT = 1
 
@@ -119,6 +119,22 @@ class Plan:
         """Write the plan to a file; its folder is made."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.to_json())
+
+
+def skew_ms(plan: Plan) -> int:
+    """The greatest error that an honest clock can have in this plan."""
+    most = 0
+    minutes = (plan.calm_ms + 60_000) // 1_000
+    for machine in plan.machines:
+        error = abs(machine.offset_ms) + abs(machine.drift_ppm) * minutes // 1_000 + 1
+        for fault in plan.faults:
+            if machine.index in fault.nodes:
+                if fault.kind in ("step", "jump"):
+                    error += abs(fault.amount)
+                elif fault.kind == "drift":
+                    error += abs(fault.amount) * (fault.end_ms - fault.start_ms) // 1_000_000
+        most = max(most, error)
+    return most
 
 
 def _lines(name: str, items: Any) -> str:

@@ -27,7 +27,7 @@ from sim.clocks import EPOCH_MS
 from sim.engine import MS, SECOND, Code, Engine, Rank
 from sim.network import Network
 from sim.oracle import Oracle, Write
-from sim.plan import Expect, Fault, Op, Plan
+from sim.plan import Expect, Fault, Op, Plan, skew_ms
 from sim.rand import Luck
 
 __all__ = ["Result", "World", "played", "run"]
@@ -79,7 +79,7 @@ class World:
         self.rogues: Sequence[int] = tuple(
             sorted({i for f in plan.faults if f.kind in ("rogue", "wrong") for i in f.nodes})
         )
-        self.skew_ms = _skew(plan)
+        self.skew_ms = skew_ms(plan)
         self.calm_at = 0
         self.converged_ms: int | None = None
         self.counts: dict[str, int] = {}
@@ -187,6 +187,11 @@ class World:
         """A link given up."""
         for check in self._on_gave_up:
             check.gave_up(node, unread)
+
+    def judged(self, node: Node, origin: int, reason: str, unread: int) -> None:
+        """A verdict."""
+        for check in self.checks:
+            check.judged(node, origin, reason, unread)
 
     def ended(self, node: Node) -> None:
         """A process ends: its counters are kept."""
@@ -382,19 +387,3 @@ def _accounts(replica: Replica, other: Replica) -> bool:
     """Whether a replica has accounted for everything that another wrote."""
     origin = other.origin
     return replica.map.context.frontier.get(origin, 0) >= other.map.context.last.get(origin, 0)
-
-
-def _skew(plan: Plan) -> int:
-    """The greatest error that an honest clock can have in this plan."""
-    most = 0
-    minutes = (plan.calm_ms + 60_000) // 1_000
-    for machine in plan.machines:
-        error = abs(machine.offset_ms) + abs(machine.drift_ppm) * minutes // 1_000 + 1
-        for fault in plan.faults:
-            if machine.index in fault.nodes:
-                if fault.kind in ("step", "jump"):
-                    error += abs(fault.amount)
-                elif fault.kind == "drift":
-                    error += abs(fault.amount) * (fault.end_ms - fault.start_ms) // 1_000_000
-        most = max(most, error)
-    return most

@@ -36,6 +36,7 @@ __all__ = ["Detector"]
 _MS = 1_000_000
 _MOST_STATEMENTS = 1_000  # in one message
 _MOST = 1 << 60  # a generation or incarnation above it is made up, and leaves nothing to count on from
+_HEARSAY = 6  # remote probe intervals in which somebody names a member that is only known by name
 _FORGET_NS = 60_000 * _MS  # between two looks for members to forget
 
 
@@ -73,7 +74,7 @@ class Detector:
         self._tuning = tuning
         self._rng = rng
         self._region = region
-        self._watched: dict[int, Member] = {}  # who has been linked, and is not gone
+        self._watched: dict[int, Member] = {}  # who is not gone
         self._news: dict[int, None] = {}  # of whom something is to be told
         self._forgot_ns = 0
 
@@ -84,10 +85,11 @@ class Detector:
         self.own = Claim(generation, 0, Standing.ALIVE)
         self._news.clear()
 
-    def succeed(self, generation: int) -> None:
+    def succeed(self, generation: int, now_ns: int) -> None:
         """A process of the same name that is gone was of that generation, for its clock was ahead: be later."""
         if self.own.generation <= generation <= _MOST:
             self._say(Claim(generation + 1, 0, Standing.ALIVE))
+            self._due(now_ns)
 
     def leave(self) -> None:
         """It is about to stop: say so at once. Whoever starts again is `back`."""
@@ -102,7 +104,6 @@ class Detector:
     def _say(self, claim: Claim) -> None:
         self.own = claim
         self._news[self._members.origin] = None
-        self.due_ns = 0
 
     # ---- what happens ---------------------------------------------------------------------------------------------
 
@@ -121,12 +122,21 @@ class Detector:
             statements.append(self._statement(self._members.origin))
         for message in _messages(statements):
             link.say(message)
-        self.due_ns = 0
+        self._due(now_ns)
 
-    def lost(self, member: Member, link: Link) -> None:
+    def lost(self, member: Member, link: Link, now_ns: int) -> None:
         """A link is gone: the silence counts from what was heard last."""
         member.vouched_ns = max(member.vouched_ns, link.heard_ns)
-        self.due_ns = 0
+        self._due(now_ns)
+
+    def named(self, member: Member, now_ns: int, *, connected: bool) -> None:
+        """Somebody names a member that is not linked here, perhaps as one that it is `connected` to."""
+        if member.row.origin not in self._watched and not member.claim.gone:
+            self._watched[member.row.origin] = member
+            member.vouched_ns = member.vouched_ns or now_ns
+            self._due(now_ns)
+        elif connected and not member.up_ns:
+            member.vouched_ns, member.asked_ns = now_ns, 0
 
     def stalled(self, now_ns: int) -> None:
         """This process stood still."""
@@ -159,23 +169,24 @@ class Detector:
                 continue  # a word of a later version, or nonsense
             claim = Claim(generation, incarnation, standing)
             if origin == self._members.origin:
-                self._answer(link, claim)
+                self._answer(link, claim, now_ns)
                 continue
             member = self._members.known.get(origin)
             if member is None:
                 continue  # who tells others of it tells them before what is said of it
             if claim > member.claim:
                 self._believe(member, claim, now_ns)
-                self.due_ns = 0
+                self._due(now_ns)
             if witness and member.suspicion is not None and claim == member.claim:
                 member.suspicion.confirm(link.hello.origin)
-                self.due_ns = 0
+                self._due(now_ns)
 
-    def _answer(self, link: Link, claim: Claim) -> None:
+    def _answer(self, link: Link, claim: Claim, now_ns: int) -> None:
         if self.own.standing == Standing.LEFT:
             return
         if claim > self.own:
             self._say(Claim(max(claim.generation, self.own.generation), claim.incarnation + 1, Standing.ALIVE))
+            self._due(now_ns)
         elif claim < self.own and claim.standing:
             for message in _messages([self._statement(self._members.origin)]):
                 link.say(message)
@@ -282,7 +293,9 @@ class Detector:
         """How long a member may be silent before others are asked."""
         near = member.row.region == self._region
         least_ms = self._tuning.probe_timeout_ms if near else self._tuning.probe_timeout_remote_ms
-        return self._interval_ns(member) + max(least_ms, 3 * member.round_trip_ms) * _MS
+        # Whom this replica has never met others watch, and name, as long as they do.
+        interval_ns = self._interval_ns(member) if member.up_ns else _HEARSAY * self._tuning.probe_remote_ms * _MS
+        return interval_ns + max(least_ms, 3 * member.round_trip_ms) * _MS
 
     def _due(self, when_ns: int) -> None:
         self.due_ns = min(self.due_ns, when_ns)

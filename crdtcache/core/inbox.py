@@ -179,9 +179,11 @@ class Inbox:
         for told in context.members:
             member = known.get(told.origin)
             if member is None or member.link is None:
-                self._members.learn(told, reading.mono_ns)
+                member = self._members.learn(told, now)
+                if member is not None:
+                    self._detector.named(member, now, connected=not told.down_ms)
                 if told.name == self._members.name and told.origin != self._held.origin and told.down_ms:
-                    self._detector.succeed(told.generation)
+                    self._detector.succeed(told.generation, now)
         limit = self._held.clock.limit(reading.wall_ms)
         own = self._held.context
         # The first rows on a link speak of what no push on it will bring.

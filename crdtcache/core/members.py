@@ -82,10 +82,11 @@ class Members:
             entry.seed = True
             self._note_due(entry)
 
-    def learn(self, row: MemberRow, now_ns: int) -> None:
+    def learn(self, row: MemberRow, now_ns: int) -> Member | None:
         """Somebody has met this member; call it soon, the greater origin a little later than the smaller.
 
         Whoever the sender still waits for is waited for here too, by a process that never met it as well.
+        Returns the member, None where that is this replica.
         """
         member = self.known.get(row.origin)
         down_ns = now_ns - row.down_ms * _MS
@@ -95,15 +96,16 @@ class Members:
         if member is not None and member.link is None and down_ns > member.down_ns + slack:
             member.down_ns = down_ns
         if member is not None or row.origin == self.origin:
-            return
+            return member
         if len(self.known) >= _MOST_MEMBERS:
             self.forget(now_ns)
-        self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
+        member = self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
         self._note_generation(row)
         if row.advertise and row.advertise not in self.addresses:
             wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
             entry = self.addresses[row.advertise] = _Address(now_ns + wait)
             self._note_due(entry)
+        return member
 
     def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
         """A link to this member is up."""

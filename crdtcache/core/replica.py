@@ -405,7 +405,7 @@ class Replica:
             return
         self._drop(gone, reading)
         member = self.members.known[gone.hello.origin]
-        self._detector.lost(member, gone)
+        self._detector.lost(member, gone, reading.mono_ns)
         if member.link == link:
             self.members.down(member, reading.mono_ns)
             left = member.claim.standing == Standing.LEFT

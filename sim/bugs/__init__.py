@@ -102,3 +102,4 @@ def hunt(name: str, *, first: int = 0, seeds: int = 300, small: bool = False) ->
 
 import_module("sim.bugs.rules")
 import_module("sim.bugs.found")
+import_module("sim.bugs.membership")

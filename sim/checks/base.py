@@ -105,6 +105,9 @@ class Check:
     def gave_up(self, node: Node, unread: int) -> None:
         """A link was given up as silent; for `unread` ns its oldest frame has waited for the process to read it."""
 
+    def judged(self, node: Node, origin: int, reason: str, unread: int) -> None:
+        """A member is held to be gone; by this process itself, while a frame has waited for `unread` ns to be read."""
+
     def sample(self) -> None:
         """Called all through the run."""
 

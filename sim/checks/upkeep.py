@@ -9,6 +9,7 @@ from crdtcache.core.entry import DEAD, STATE, Key
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.base import Check, Watched, text_of
+from sim.checks.verdicts import Verdicts
 from sim.engine import MS
 
 __all__ = ["UPKEEP", "FrameAge", "Stalled", "StaysForgotten"]
@@ -38,11 +39,15 @@ class Stalled(Check):
 
     name = "I12"
 
+    def judged(self, node: Node, origin: int, reason: str, unread: int) -> None:  # noqa: ARG002
+        """What waits may be the word of the accused."""
+        self.gave_up(node, unread)
+
     def gave_up(self, node: Node, unread: int) -> None:
         """A frame that has waited for longer than a timer may be late: it was the reader that was silent."""
         if unread > 250 * MS:
             raise self.fail(
-                f"gave up a link as silent whose frame it has not read for {unread // MS} ms", node=node.index
+                f"gave up as silent somebody whose frame it has not read for {unread // MS} ms", node=node.index
             )
 
 
@@ -86,4 +91,4 @@ class StaysForgotten(Check):
         return all(covers(*w.version) for w in self.world.oracle.writes.get(str(key), []) if w.version <= version)
 
 
-UPKEEP: tuple[type[Check], ...] = (FrameAge, Stalled, StaysForgotten)
+UPKEEP: tuple[type[Check], ...] = (FrameAge, Stalled, StaysForgotten, Verdicts)

@@ -15,7 +15,7 @@ from sim.plan import Plan, PlanError
 
 __all__ = ["SCENARIOS", "Scenario", "find", "scenario"]
 
-_ROOMS = ("named", "directed", "returners", "swarm")
+_ROOMS = ("named", "directed", "returners", "membership", "swarm")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Bench:
         return self.said(who.origin)
 
     def lose(self, origin: int) -> None:
-        self.detector.lost(self[origin], self.links.pop(origin))
+        self.detector.lost(self[origin], self.links.pop(origin), self.now)
         self.members.down(self[origin], self.now)
 
     def said(self, origin: int) -> list[Message]:
@@ -288,9 +288,9 @@ def test_who_has_left_and_goes_on_is_alive_in_a_higher_incarnation() -> None:
 
 def test_a_process_whose_clock_is_behind_that_of_the_one_before_it_becomes_the_later_one() -> None:
     bench = Bench(2)
-    bench.detector.succeed(GENERATION - 1)
+    bench.detector.succeed(GENERATION - 1, bench.now)
     assert bench.detector.own.generation == GENERATION
-    bench.detector.succeed(GENERATION + 50)
+    bench.detector.succeed(GENERATION + 50, bench.now)
     bench.run(50, *bench.links)
     assert bench.said(1) == [Claims([Statement(ME, GENERATION + 51, 0, ALIVE, False)])]
     bench.told(1, Statement(2, 8, 0, ALIVE, False))

@@ -22,6 +22,7 @@ from sim.checks.safety import (
     Stamps,
 )
 from sim.checks.upkeep import FrameAge, Stalled, StaysForgotten
+from sim.checks.verdicts import Verdicts, bound_ms
 from sim.engine import MS
 from sim.oracle import Oracle, Write
 from sim.plan import Op
@@ -274,3 +275,24 @@ class TestOracle:
         assert write.expires_ms() == 3_000
         assert write.may_lapse_by(1_000)
         assert not write.may_lapse_by(999)
+
+
+def test_i12_somebody_well_held_to_be_gone(world):
+    verdicts = check(world, Verdicts)
+    here, there = world.nodes
+    expect("I12", verdicts.judged, here, there.replica.origin, "down", 0)
+    verdicts.judged(here, 12345, "down", 0)
+    member = here.replica.members.known[there.replica.origin]
+    verdicts.final()
+    member.claim = member.claim._replace(standing=2)
+    expect("I12", verdicts.final)
+
+
+def test_i12_somebody_gone_held_to_be_alive(world):
+    verdicts = check(world, Verdicts)
+    there = world.nodes[1]
+    verdicts.sample()
+    there.stop()
+    verdicts.final()
+    world.engine.now += (bound_ms(world) + 1) * MS
+    expect("I12", verdicts.final)
