@@ -33,6 +33,19 @@ def _flag(text: str) -> bool:
     raise ValueError("write true or false")
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError("write a whole number, or none")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("write a share such as 0.1") from None
+
+
 def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text.lower() == "none" else read(text)
 
@@ -55,15 +68,16 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "advertise": _or_none(_text),
     "secret": _or_none(_text),
     "insecure": _flag,
-    "maxsize": _or_none(int),
+    "maxsize": _or_none(_whole),
     "max_bytes": _or_none(lambda text: int(text) if text.isdigit() else text),
     "max_value_bytes": lambda text: int(text) if text.isdigit() else text,
     "ttl": _or_none(_time),
-    "ttl_jitter": float,
+    "ttl_jitter": _share,
     "stale_ttl": _time,
     "negative_ttl": _or_none(_time),
     "sweep_interval": _or_none(_time),
     "thread": _or_none(_flag),
+    "switch_interval": _or_none(_time),
 }
 
 

@@ -73,7 +73,8 @@ def ask(path: Path, request: dict[str, Any], timeout_s: float = 5.0) -> dict[str
                 line = lines.readline()
     except OSError as error:
         raise NotServed(
-            f"no node serves at {path} ({error.strerror or error}): start one with `crdtcache serve`"
+            f"no node serves at {path} ({error.strerror or error}): start one with `crdtcache serve`, "
+            "or say whose you mean with --cluster or --control"
         ) from None
     if not line:
         raise NotServed(f"the node at {path} ended without an answer")

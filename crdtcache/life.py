@@ -42,7 +42,8 @@ class Life:
     `share`: what a fork does to a node that runs; `renew`: to the child's, given where its parent listens if that ran.
     `lock`: the node's.
 
-    `thread`: True for the thread always, False for never, None to decide by where the node is entered.
+    `thread`: True for the thread always, False for never, None to decide by where the node is entered. `switch_s`: how
+    long a busy thread keeps this process's other threads waiting while the node's runs; 0 to leave that as it is.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Life:
         lock: AbstractContextManager[object],
         name: str,
         thread: bool | None,
+        switch_s: float,
     ) -> None:
         self.driver: Driver | None = None
         self.began = False  # whether it ever ran
@@ -64,6 +66,8 @@ class Life:
         self._lock = lock
         self._name = name
         self._mode = thread
+        self._switch_s = switch_s
+        self._switched_s = 0.0  # what the interval was before
         self._turn = threading.RLock()  # one start or close at a time
         self._thread: NetworkThread | None = None
         self._block: AbstractAsyncContextManager[None] | None = None
@@ -94,6 +98,9 @@ class Life:
     def _forget(self) -> None:
         self._attach(None)
         self.driver = self._thread = None
+        if self._switched_s:
+            sys.setswitchinterval(self._switched_s)
+            self._switched_s = 0.0
 
     # ---- forks (`forks`) ------------------------------------------------------------------------------------------
 
@@ -133,6 +140,9 @@ class Life:
             except BaseException:
                 self._forget()
                 raise
+            if self._switch_s:
+                self._switched_s = sys.getswitchinterval()
+                sys.setswitchinterval(self._switch_s)
 
     def close(self, timeout: float) -> None:
         """End the driver, wherever it runs; at most `timeout` seconds. Nothing happens where none does."""

@@ -9,7 +9,6 @@ function with attributes, makes `obj.method.invalidate(1)` need `obj` twice.
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Hashable
@@ -110,9 +109,13 @@ class Cached(Generic[P, R]):
     def __get__(self, obj: object, owner: type | None = None) -> Any:
         if obj is None:
             return self
-        bound = copy.copy(self)
-        bound._owner = (obj,)  # noqa: SLF001 - a copy of itself
+        bound = self.__class__.__new__(self.__class__)
+        bound.__dict__.update(self.__dict__, _owner=(obj,))
         return bound
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By name, as a plain function: another process that unpickles it uses the node of its own module."""
+        return (getattr, (*self._owner, self.__wrapped__.__name__)) if self._owner else self.__wrapped__.__qualname__
 
     def __repr__(self) -> str:
         return f"<cached {self.key_of.name}>"

@@ -87,8 +87,10 @@ class Node(LocalMap[K, V]):
 
     `codec`: how values that are no scalars become bytes, MessagePack if left out (`crdtcache.codecs`).
 
-    `thread`: True to run in a thread of its own even inside trio, False never to. `clock`: anything with a
-    `reading()`, for tests. `tuning`: the numbers of the protocol. Raises `ConfigError`, the caller's fault.
+    `thread`: True to run in a thread of its own even inside trio, False never to. `switch_interval`: how long a busy
+    thread of yours may keep that one waiting (Python's own 5 ms if left out; 1 ms at least, and for all threads of the
+    process, from `start()` to `close()`). `clock`: anything with a `reading()`, for tests. `tuning`: the numbers of the
+    protocol. Raises `ConfigError`, the caller's fault.
     """
 
     __slots__ = ("_filled", "_flights", "_life", "_parent", "_settings")
@@ -116,6 +118,7 @@ class Node(LocalMap[K, V]):
         sweep_interval: Seconds | None = None,
         codec: Codec | None = None,
         thread: bool | None = None,
+        switch_interval: Seconds | None = None,
         clock: TimeSource | None = None,
         tuning: Tuning | None = None,
     ) -> None:
@@ -139,6 +142,7 @@ class Node(LocalMap[K, V]):
             loader=loader,
             sweep_interval=sweep_interval,
             thread=thread,
+            switch_interval=switch_interval,
             tuning=tuning,
         )
         clock = clock if clock is not None else SystemClock()
@@ -170,7 +174,14 @@ class Node(LocalMap[K, V]):
         self._settings = settings
         self._flights = Flights()
         self._life = Life(
-            self._make_driver, self._attach, replica.shared, self._renew, self._lock, settings.name, settings.thread
+            self._make_driver,
+            self._attach,
+            replica.shared,
+            self._renew,
+            self._lock,
+            settings.name,
+            settings.thread,
+            settings.switch_ms / 1_000,
         )
         self._filled = False  # since it runs, it has once been ready: it holds what the others held
         self._parent = ""  # of a fork, where its parent listens

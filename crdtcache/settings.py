@@ -51,6 +51,7 @@ class Settings:
     negative_ttl: float | None
     loader: Callable[[Any], Any] | None
     thread: bool | None
+    switch_ms: int
     tuning: Tuning
 
     def shown(self) -> dict[str, Any]:
@@ -74,6 +75,7 @@ class Settings:
             "loader": getattr(self.loader, "__qualname__", "a function") if self.loader else None,
             "sweep_interval": self.tuning.sweep_ms / 1_000,
             "thread": self.thread,
+            "switch_interval": self.switch_ms / 1_000 if self.switch_ms else None,
         }
 
 
@@ -98,6 +100,7 @@ def checked(
     loader: Callable[[Any], Any] | None,
     sweep_interval: Seconds | None,
     thread: bool | None,
+    switch_interval: Seconds | None,
     tuning: Tuning | None,
 ) -> Settings:
     """The arguments of `Node`, or `ConfigError`, the caller's fault, that names the one that is wrong."""
@@ -124,6 +127,7 @@ def checked(
             negative_ttl=_positive(negative_ttl, "negative_ttl") / 1_000 if negative_ttl is not None else None,
             loader=_loader(loader),
             thread=thread,
+            switch_ms=_positive(switch_interval, "switch_interval") if switch_interval is not None else 0,
             tuning=numbers,
         )
     except ConfigError:

@@ -80,7 +80,7 @@ def test_mistakes_in_the_environment_name_their_variable(environ, variable, text
         Node.from_env()
 
 
-@pytest.mark.parametrize("name", ["peers", "secret", "zone", "name", "advertise", "listen", "ttl", "sweep_interval"])
+@pytest.mark.parametrize("name", ["peers", "secret", "zone", "name", "advertise", "listen", "ttl", "switch_interval"])
 def test_none_in_a_variable_is_none(environ, name):
     environ(**{f"CRDTCACHE_{name.upper()}": "None"})
     assert configuring.from_env("CRDTCACHE_", os.environ) == {name: None}

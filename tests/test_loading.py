@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import threading
 import time
 from dataclasses import dataclass
@@ -328,6 +330,29 @@ def test_methods_of_a_registered_class(node):
     register(Point, name="tests.test_loading.Point")
     assert [Point(x).twice() for x in (1, 2, 1)] == [2, 4, 2]
     assert Point(1).twice.key() != Point(2).twice.key()
+
+
+of_a_module = Node()
+
+
+@of_a_module.cached(ignore=["factor"])
+def multiply(x: int, factor: int = 2) -> int:
+    return x * factor
+
+
+@dataclass
+class Tenant:
+    name: str
+
+    @of_a_module.cached(key="{self.name}{x}")
+    def load(self, x: int) -> str:
+        return self.name + str(x)
+
+
+def test_a_cached_function_is_pickled_by_name_as_a_plain_one_is():
+    assert pickle.loads(pickle.dumps(multiply)) is multiply
+    assert copy.copy(multiply) is multiply
+    assert pickle.loads(pickle.dumps(Tenant("a").load))(1) == "a1"
 
 
 def test_a_function_that_a_class_borrows_keeps_its_keys(node):

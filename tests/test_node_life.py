@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import threading
 import time
 from contextlib import AsyncExitStack, ExitStack
@@ -656,3 +657,12 @@ def test_a_cached_function_is_shared_and_invalidated_everywhere():
         until(lambda: "load:1" not in one)
         assert here(1) == [1, 2]
     assert runs == [1, 1]
+
+
+def test_busy_threads_take_shorter_turns_while_it_runs_if_that_is_wanted():
+    before = sys.getswitchinterval()
+    with Node(listen=LOCAL, switch_interval="1ms"):
+        assert sys.getswitchinterval() == 0.001
+    assert sys.getswitchinterval() == before
+    with Node(listen=LOCAL):
+        assert sys.getswitchinterval() == before
