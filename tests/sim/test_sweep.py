@@ -1,27 +1,57 @@
-"""Three hundred fixed seeds of the kitchen sink: no violation, nothing left out, and the same in every process."""
+"""Three hundred fixed seeds of the kitchen sink: no violation, nothing left out, and the same in every process.
+
+And whatever else takes many runs, on both cores: one seed of each scenario, and planted bugs until they are found.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from sim import bugs
 from sim.__main__ import main
 from sim.coverage import table
-from sim.sweep import Outcome, sweep
+from sim.scenarios import SCENARIOS, load
+from sim.sweep import Outcome, one, sweep
+
+load()
 
 SEEDS = 300
 TWICE = 50  # of them are run once more, in a process with another hash seed
 
 
+# Planted bugs of which a few runs are enough, by many different checks.
+FOUND_AT_ONCE = (
+    "c2-parked-item-skipped",
+    "d2-own-clock-only",
+    "drift-guard-off",
+    "gone-below-a-clear",
+    "left-alone-by-own-clock",
+    "o3-off",
+    "o4-dead-stored-again",
+    "o5-no-dot-for-the-replaced",
+    "stall-rule-off",
+    "touch-without-base",
+)
+
+
 def two_processes() -> Executor:
     """What `--executor tests.sim.test_sweep:two_processes` names."""
     return ProcessPoolExecutor(2, get_context("spawn"))
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[Executor]:
+    with two_processes() as executor:
+        yield executor
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +72,8 @@ def elsewhere() -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def outcomes(elsewhere) -> list[Outcome]:
-    with two_processes() as executor:
-        return sorted(sweep("kitchen-sink", range(SEEDS), executor=executor), key=lambda outcome: outcome.seed)
+def outcomes(elsewhere, executor) -> list[Outcome]:
+    return sorted(sweep("kitchen-sink", range(SEEDS), executor=executor), key=lambda outcome: outcome.seed)
 
 
 def test_no_violation(outcomes):
@@ -63,6 +92,18 @@ def test_nearly_every_run_counts_and_everything_happens_in_them(outcomes):
     # differ are nearly always met by the periodic session first.
     never = {line.partition("  ")[0] for line in table(counted) if line.endswith("never")}
     assert never <= {"fault jump", "fault wrong", "op clear_local", "rule digests differed for compare_ms"}
+
+
+def test_every_scenario_passes(executor):
+    runs = list(executor.map(one, SCENARIOS, [0] * len(SCENARIOS)))
+    assert [f"python -m sim run {o.scenario} --seed 0: {o.violation}" for o in runs if o.violation] == []
+    assert all(scenario.sentence.endswith(".") for scenario in SCENARIOS.values())
+
+
+def test_what_is_found_at_once_stays_so(executor):
+    found = dict(zip(FOUND_AT_ONCE, executor.map(partial(bugs.hunt, seeds=24), FOUND_AT_ONCE), strict=True))
+    assert [name for name, hunt in found.items() if hunt is None] == []
+    assert all(hunt.invariant in str(hunt) for hunt in found.values())
 
 
 def test_any_executor_gives_the_same(capsys):
