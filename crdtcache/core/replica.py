@@ -552,7 +552,8 @@ class Replica:
                 due = min([due, self._context_ns, self._links_ns, self._relay.due_ns(), *self._sessions.due_ns()])
             if self._gaps and not self._sessions.filling:
                 due = min([due, *self._gaps.due_ns()])
-        self._expected_ns = due if due < NEVER else 0
+        if due:  # 0, at once, says nothing of since when
+            self._expected_ns = due if due < NEVER else 0
         return due if due < NEVER else None
 
     def _sweep_ns(self) -> int:

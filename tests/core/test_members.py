@@ -202,6 +202,19 @@ def test_a_process_that_stood_still_does_not_give_up_on_its_links() -> None:
     assert ("a", "b") in world.pipes
 
 
+def test_nor_does_one_that_has_something_to_do_at_once() -> None:
+    """Kitchen-sink seed 84: what is due at once said that nothing had been due."""
+    world = World("ab")
+    world.link_all()
+    world.run(500)
+    world["a"].deadline()
+    world["a"].map.clearing = ["k"]
+    world.now_ms += 5_000
+    assert world["a"].deadline() == 0
+    world["a"].advance(world.reading("a"))
+    assert not [event for event in world["a"].take_events() if isinstance(event, LinkBroken)]
+
+
 def test_a_frame_that_is_too_old_is_discarded_and_its_link_opened_anew() -> None:
     world = World("ab")
     world.link_all()
