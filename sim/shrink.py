@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from time import monotonic
+from time import process_time
 from typing import TypeVar
 
 from sim.checks.ending import ENDING
@@ -49,11 +49,11 @@ class _Shrinker:
         self._checks = [check for check in (*SAFETY, *ENDING) if check.name == self.name]
         self._tried: set[object] = set()
         self._most = runs
-        self._until = monotonic() + seconds
+        self._until = process_time() + seconds
 
     @property
     def spent(self) -> bool:
-        return self.runs >= self._most or monotonic() > self._until
+        return self.runs >= self._most or process_time() > self._until
 
     def attempt(self, plan: Plan) -> bool:
         """Whether `plan` still fails in the same way; then it is the best."""
@@ -187,7 +187,7 @@ def shrink(
     seconds: float = 300.0,
     tell: Callable[[Plan, int], None] | None = None,
 ) -> Shrunk:
-    """Shrink a failing result's plan, with at most `runs` attempts in `seconds`. `tell` hears of progress."""
+    """Shrink a failing result's plan, with at most `runs` attempts in `seconds` of this process. `tell` hears of it."""
     work = _Shrinker(result, runs, seconds)
     size = -1
     while size != work.best.plan.size() and not work.spent:

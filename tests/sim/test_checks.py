@@ -15,6 +15,7 @@ from sim.checks.ending import ENDING, Bounded, Converges, Digests, NothingLost, 
 from sim.checks.safety import (
     SAFETY,
     Accounted,
+    Acknowledged,
     Expiry,
     Monotonic,
     NoResurrection,
@@ -100,6 +101,12 @@ def test_what_nobody_wrote(world):
 def test_accounted(world):
     forge(world, 1, "k", None)
     expect("I6", check(world, Accounted).sample)
+
+
+def test_what_a_peer_is_believed_to_have(world):
+    one, other = (node.replica for node in world.nodes)
+    one.known_of(other.origin)[one.origin] = 1 + other.map.context.frontier[one.origin]
+    expect("I5", check(world, Acknowledged).sample)
 
 
 def test_stamps_that_repeat(world):
@@ -205,6 +212,7 @@ def test_the_dead_that_stay(world):
             held.lapsed.clear()
             check(world, Bounded).sample()
             check(world, Bounded)._tuning = replace(world.plan.tuned(), dead_share=0.001)
+        check(world, Bounded).sample()  # there may have been no room for their dots until now
         expect("I8", check(world, Bounded).sample)
 
 

@@ -26,8 +26,17 @@ def full_logs():
 
 
 def test_every_branch_is_seen_somewhere(full_logs):
-    names = ("clears", "rogue-clock", "stalled-link", "cache-pressure", "mixed-versions", "two-returners", "lossy-wan")
-    names = (*names, "who-is-alive")
+    names = (
+        "clears",
+        "rogue-clock",
+        "stalled-link",
+        "cache-pressure",
+        "mixed-versions",
+        "two-returners",
+        "lossy-wan",
+        "flapping-link",
+        "who-is-alive",
+    )
     seen = [full_logs.coverage, *(one(name, 0).coverage for name in names)]
     never = {rule for rule in RULES if not any(coverage.get(f"rule {rule}") for coverage in seen)}
     assert never <= RARE
