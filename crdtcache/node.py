@@ -191,6 +191,7 @@ class Node(LocalMap[K, V]):
 
         self._filled = False
         settings = self._settings
+        self._replica.advertise = settings.advertise  # not where it was before, nor where the parent of a fork is
         return Driver(
             self._replica,
             self._lock,

@@ -69,15 +69,15 @@ def test_children_of_a_running_node_are_members_of_their_own():
         def serve():
             assert node["warm"] == [1]                      # the first use
             node[f"child {os.getpid()}"] = 1
-            until(lambda: len(node) == 4)
+            until(lambda: len(node) >= 4 and sum(peer.connected for peer in node.peers) == 2)   # the sibling too
             say(name=node.name, origin=node.status()["origin"], warm=node["warm"], alive=node.running)
+            node[f"done {os.getpid()}"] = 1
             until(lambda: node.get("stop"))
             node.close()
 
         children = [fork(serve), fork(serve)]
         node["parent"] = 1
-        until(lambda: len(node) == 4 and len([p for p in node.peers if p.connected]) == 2)
-        time.sleep(0.1)
+        until(lambda: len(node) == 6)   # each of them has met all
         say(name=node.name, origin=node.status()["origin"], warm=node["warm"], alive=node.running)
         node["stop"] = True
         assert [joined(pid) for pid in children] == [0, 0]

@@ -238,6 +238,19 @@ def test_expiry_is_told_by_itself():
     assert threads() == []
 
 
+def test_started_again_it_says_where_it_is_now():
+    node = make()
+    with node:
+        before = address(node)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", int(before.rpartition(":")[2])))
+        other.listen()  # so that it gets another port
+        with node:
+            assert address(node) != before
+            assert node.status()["advertise"] == address(node)
+
+
 def test_a_port_that_is_taken_starts_nothing():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
