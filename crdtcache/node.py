@@ -296,15 +296,16 @@ class Node(LocalMap[K, V]):
         `min_peers`: left out, 1 where `peers=` was given, else 0; once there, a node that runs on stays ready without
         peers, for it still holds what they had. `coverage`: while this node is being filled by one
         that holds much more, the share of it that is enough, from 0 to 1; what was used last there comes first.
-        `timeout`: None to wait for ever. It never raises for a network that is away. Raises `JoinRefused` where,
-        after all that time, nobody is connected and one of those who answered refuses this node (another `cluster=`
-        or `secret=`), and `WouldBlock` inside an event loop: there it is `await node.aready()`.
+        `timeout`: None to wait for ever. It never raises for a network that is away. Raises `JoinRefused` (another
+        `cluster=` or `secret=`) as soon as all of `peers=` have refused this node, or where nobody is connected at the
+        end and one of those who answered refuses it, and `WouldBlock` inside an event loop: there it is
+        `await node.aready()`.
         """
         refuse_loop("wait_ready()", "await node.aready()")
         end = _deadline(timeout)
         self._use()
         while not self._is_ready(min_peers, coverage):
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or self._refused_by_all():
                 return self._not_ready()
             time.sleep(_POLL_S)
         return True
@@ -320,7 +321,7 @@ class Node(LocalMap[K, V]):
         end = _deadline(timeout)
         self._use()
         while not self._is_ready(min_peers, coverage):
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or self._refused_by_all():
                 return self._not_ready()
             await asleep(_POLL_S)
         return True
@@ -334,10 +335,14 @@ class Node(LocalMap[K, V]):
             self._filled = self._filled or (len(up) >= default and whole and self._replica.caught_up())
             return len(up) >= needed and whole and self._replica.caught_up(coverage)
 
+    def _refused_by_all(self) -> bool:
+        driver = self._life.driver
+        return driver is not None and driver.refused[1] and not any(peer.connected for peer in self.peers)
+
     def _not_ready(self) -> bool:
         driver = self._life.driver
-        if driver is not None and driver.refused and not any(peer.connected for peer in self.peers):
-            raise JoinRefused(driver.refused)
+        if driver is not None and driver.refused[0] and not any(peer.connected for peer in self.peers):
+            raise JoinRefused(driver.refused[0])
         return False
 
     # ---- loading --------------------------------------------------------------------------------------------------

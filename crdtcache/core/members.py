@@ -82,6 +82,10 @@ class Members:
             entry.seed = True
             self._note_due(entry)
 
+    def seeds(self) -> list[str]:
+        """The seeds that are not this replica itself."""
+        return [address for address, entry in self.addresses.items() if entry.seed and not entry.own]
+
     def learn(self, row: MemberRow, now_ns: int) -> Member | None:
         """Somebody has met this member; call it soon, the greater origin a little later than the smaller.
 

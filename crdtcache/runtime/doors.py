@@ -214,6 +214,12 @@ class Doors:
             with self._lock:
                 self._replica.dial_failed(address, self._clock.reading())
 
+    def refusal(self) -> tuple[str, bool]:
+        """Why one of those that were called does not take this node in, "" for none; whether all seeds refuse it."""
+        with self._lock:
+            seeds = self._replica.members.seeds()
+        return next(iter(self.refused.values()), ""), bool(seeds) and all(seed in self.refused for seed in seeds)
+
     def count(self, links: int) -> None:
         """So many links are up now; with fewer than before it is time to ask for the seeds' addresses again."""
         if links < self._links:

@@ -120,9 +120,9 @@ class Driver:
         return self._nursery is not None
 
     @property
-    def refused(self) -> str:
-        """Who of those that were called does not take this node in, and why; "" for nobody."""
-        return next(iter(self._doors.refused.values()), "")
+    def refused(self) -> tuple[str, bool]:
+        """Who of those that were called does not take this node in, and why ("": nobody); whether all seeds refuse."""
+        return self._doors.refusal()
 
     @property
     def conditions(self) -> list[str]:

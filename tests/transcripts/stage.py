@@ -19,22 +19,26 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 
+from crdtcache.core.claims import Standing
 from crdtcache.core.codec import Limits, decode
 from crdtcache.core.digest import ROOT
 from crdtcache.core.entry import DEAD, GHOST, LIVE, Entry, Key
 from crdtcache.core.messages import (
     Answered,
     Busy,
+    Claims,
     Context,
     End,
     Equal,
     Gone,
+    Heard,
     Item,
     List,
     Message,
     Nodes,
     Offer,
     Open,
+    Probe,
     Pull,
     Ready,
     Row,
@@ -43,7 +47,7 @@ from crdtcache.core.messages import (
     Turn,
     Want,
 )
-from crdtcache.core.outcome import Change, Event, LinkBroken
+from crdtcache.core.outcome import Change, Dial, Event, LinkBroken, PeerGone, PeerUp
 from crdtcache.core.replica import Replica
 from tests.core.world import FAST, HOUR_MS, WALL_MS, World
 
@@ -84,6 +88,8 @@ class Stage:
         tuning = replace(_TUNING, **{k: float(v) if "." in v else int(v) for k, v in (s.split("=") for s in settings)})
         self._told = told
         self._names: dict[int, str] = {}
+        self._meeting = False
+        self._quiet = False
         self.world = _World(self, names, tuning)
 
     # ---- commands -------------------------------------------------------------------------------------------------
@@ -99,6 +105,33 @@ class Stage:
     def cut(self, *names: str) -> None:
         """The link of two nodes, or all of one, end; what is in flight is lost."""
         self.world.cut(*names) if len(names) == 2 else self.world.cut_off(*names)
+
+    def meeting(self) -> None:
+        """From here on the log tells whom each calls, meets and names."""
+        self._meeting = True
+
+    def quiet(self) -> None:
+        """From here on the log leaves out signs of life."""
+        self._quiet = True
+
+    def seed(self, name: str, other: str) -> None:
+        """`name` is configured with the address of `other`."""
+        self.world[name].learn_seeds([f"{other}:2738"], self.world.reading(name))
+
+    def hold(self, name: str) -> None:
+        """The process stands still: it does nothing, and nothing reaches it."""
+        self.world.still[name] = None
+
+    def release(self, name: str) -> None:
+        """It goes on."""
+        del self.world.still[name]
+
+    def leave(self, name: str) -> None:
+        """It says that it is leaving, and ends."""
+        self.world[name].leave()
+        self.world.carry()
+        self.world.cut_off(name)
+        del self.world.nodes[name]
 
     def put(self, name: str, *words: str) -> None:
         """Write `key=value`s, with `ttl=ms` as the last word if they shall expire."""
@@ -174,6 +207,16 @@ class Stage:
                 + (f" and {dots} beyond" if dots else "")
             )
 
+    def members(self) -> None:
+        """What each node believes of the others."""
+        for name, replica in self.world.nodes.items():
+            believed = [
+                f"{self._names[origin]} {Standing(member.claim.standing).name.lower()}"
+                + (f" in incarnation {member.claim.incarnation}" if member.claim.incarnation else "")
+                for origin, member in sorted(replica.members.known.items())
+            ]
+            self._told.append(f"  {name} holds {', '.join(believed)}")
+
     def count(self, *counters: str) -> None:
         """Counters of each node."""
         for name, replica in self.world.nodes.items():
@@ -198,11 +241,19 @@ class Stage:
         tuning = self.world.tuning
         _, messages, _ = decode(data, Limits(tuning.key_bytes, tuning.inline_bytes))
         for message in messages:
+            if self._quiet and isinstance(message, Context) and not message.members:
+                continue
             self._say(f"{source} -> {target}  {self._message(message)}")
 
     def _happened(self, name: str, event: Event) -> None:
         if isinstance(event, LinkBroken):
             self._did(name, f"breaks the link: {event.reason}")
+        elif isinstance(event, PeerGone):
+            self._did(name, f"{self._names[event.member.origin]} is held to be gone: {event.reason}")
+        elif isinstance(event, Dial) and self._meeting:
+            self._did(name, f"calls {event.address}")
+        elif isinstance(event, PeerUp) and self._meeting:
+            self._did(name, f"meets {self._names[event.hello.origin]}")
         elif isinstance(event, Change) and event.kind == "overwritten":
             self._did(name, f"overwritten: {event.key}, a write that the winner had not seen")
         elif isinstance(event, Change) and (event.remote or event.kind == "expired"):
@@ -216,6 +267,8 @@ class Stage:
             case Context(rows, clock_ms, mark, members, root):
                 name = "CONTEXT" if members or root else "ALIVE"
                 said = f"{name}  {self._rows(rows)}, clock {clock_ms - WALL_MS}{self._mark(mark)}"
+                if members and self._meeting:
+                    said += f", knows {' '.join(self._names[row.origin] for row in members)}"
                 return f"{said}, root {root >> 48:04x}" if members or root else said
             case Slice(origin, lo, hi, _, mark, clears, items):
                 parts = [*(f"CLEAR {self._version((stamp, origin))}" for stamp in clears), *map(self._item, items)]
@@ -225,6 +278,12 @@ class Stage:
                 return f"PULL  {self._names[origin]} after {_ms(lo)}"
             case TooOld(origin, floor):
                 return f"TOO_OLD  {self._names[origin]}, whose log begins at {_ms(floor)}"
+            case Claims(statements):
+                return f"CLAIMS  {', '.join(self._statement(*each) for each in statements)}"
+            case Probe(origin):
+                return f"PROBE  {self._names[origin]}"
+            case Heard(origin, ago_ms):
+                return f"HEARD  {self._names[origin]}, {ago_ms} ms ago"
             case Gone(versions):
                 return "GONE  " + ", ".join(f"{key} {self._version((s, o))}" for key, s, o in versions)
         return self._in_session(message)
@@ -258,6 +317,11 @@ class Stage:
             case Busy(_, retry_ms):
                 return f"BUSY  for {retry_ms} ms"
         raise AssertionError(f"no words for {message!r}")
+
+    def _statement(self, origin: int, _: int, incarnation: int, standing: int, witness: bool) -> str:
+        again = f" in incarnation {incarnation}" if incarnation else ""
+        silent = ", which I do not hear" if witness else ""
+        return f"{self._names[origin]} {Standing(standing).name.lower()}{again}{silent}"
 
     def _version(self, version: tuple[int, int]) -> str:
         return f"{self._names[version[1]]}@{_ms(version[0])}"
@@ -296,10 +360,21 @@ class _World(World):
 
     def __init__(self, stage: Stage, names: list[str], tuning: object) -> None:
         self._stage = stage
+        self.still: dict[str, None] = {}
         super().__init__((), tuning=tuning)  # type: ignore[arg-type]
         self.watch, self.watch_events = stage._passed, stage._happened
         for name in names:
             self.add(name[0], offset_ms=int(name[1:] or 0))  # "b-50": its clock is 50 ms slow
+
+    def step(self, ms: int = 10) -> None:
+        every = self.nodes
+        self.nodes = {name: replica for name, replica in every.items() if name not in self.still}
+        super().step(ms)
+        self.nodes = every
+
+    def carry(self, *directions: tuple[str, str]) -> None:
+        moves = [pair for pair in self.pipes if not self.still.keys() & {*pair}]
+        super().carry(*(directions or moves or [("", "")]))
 
     def add(self, name: str, **arguments: object) -> Replica:
         # One more than all before it: of two writes in one millisecond, the later letter's wins.
