@@ -212,9 +212,10 @@ class Expiry(Check):
         for node in world.nodes:
             if node.replica is None:
                 continue
+            cleared = node.replica.map.context.clear_mark  # what it covers is removed, and goes in steps
             for key, entry in node.replica.store.entries.items():
                 write = world.oracle.by_version.get(entry[:2])
-                if entry[STATE] != DEAD or write is None or write.removal:
+                if entry[STATE] != DEAD or entry[:2] <= cleared or write is None or write.removal:
                     continue
                 least = self._known.get(write.version, ((0, 0), 0, (0, 0)))[2]
                 if any(0 < lease[2] <= now_ms and lease[:2] >= least for lease in write.leases):

@@ -192,6 +192,12 @@ def test_the_median_of_all_clocks_and_of_two_the_older_ones(others: list[tuple[b
     assert clock.ms == moved
 
 
+def test_a_clock_at_the_threshold_is_not_corrected_and_believed_in_turns() -> None:
+    clock = Correction(1_000, Reading(10_000, 0))
+    looks = [[(True, Line(10_000 + off, 10_000 + off, 1, 0))] * 2 for off in (510, 490, 300, 260, 240, 510, -400)]
+    assert [(clock.judge(peers, 0), clock.ms)[1] for peers in looks] == [510, 510, 510, 510, 0, 510, 0]
+
+
 def test_the_only_peer_that_is_left_talks_nobody_into_what_others_have_contradicted() -> None:
     world = met("abcd", origins={"a": 1})  # a counts as the oldest
     for name in "cd":
