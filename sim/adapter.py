@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from crdtcache.core import replica as core
 from crdtcache.core.clock import Reading
 from crdtcache.core.codec import decode
+from crdtcache.core.correction import line_of
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.messages import Hello
 from crdtcache.core.outcome import Anew, Change, Dial, LinkBroken, PeerGone
@@ -200,6 +201,14 @@ class Node:
             self.most_ms = max(self.most_ms, reading.wall_ms)
             self.wrong_ms = max(self.wrong_ms, abs(reading.wall_ms - EPOCH_MS - self.engine.now // MS))
         return reading
+
+    def most(self) -> int:
+        """The greatest corrected wall time so far, Unix ms: of a correction too that nobody has read the clock after."""
+        if self.replica is not None:
+            plain, (line, ms) = self.clock.reading(self.engine.now), self.replica.correction.state
+            if abs(line_of(*plain) - line) <= 1:  # no jump that the process has not seen yet
+                self.most_ms = max(self.most_ms, plain.wall_ms + ms)
+        return self.most_ms
 
     # ---- taking turns -----------------------------------------------------------------------------------------
 

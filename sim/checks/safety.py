@@ -163,7 +163,7 @@ class Stamps(Check):
             replica = node.replica
             if replica is None or node.index in self.world.rogues:
                 continue
-            limit = node.most_ms + drift + 2
+            limit = node.most() + drift + 2
             for origin, stamp in (*replica.map.context.frontier.items(), (0, replica.map.clock.last)):
                 if stamp_ms(stamp) > limit:
                     raise self.fail(
