@@ -203,7 +203,7 @@ class Node:
         return reading
 
     def most(self) -> int:
-        """The greatest corrected wall time so far, Unix ms: of a correction too that nobody has read the clock after."""
+        """The greatest corrected wall time so far, Unix ms; after a correction it need not have been read."""
         if self.replica is not None:
             plain, (line, ms) = self.clock.reading(self.engine.now), self.replica.correction.state
             if abs(line_of(*plain) - line) <= 1:  # no jump that the process has not seen yet
