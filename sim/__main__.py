@@ -6,12 +6,14 @@ Exit codes: 0 all is well; 1 a violation; 3 a replay that diverged; 64 a mistake
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import closing, nullcontext
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
@@ -25,7 +27,7 @@ from sim.record import Recording, record
 from sim.report import page
 from sim.scenarios import SCENARIOS, find, load
 from sim.shrink import shrink
-from sim.sweep import Outcome, diverged, draw, sweep
+from sim.sweep import Outcome, diverged, draw, kept, sweep
 from sim.traffic import lines as traffic
 from sim.why import why
 from sim.world import Result, run
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:  # noqa: PLR0915 one for each thing that can be said
     """What can be said on the command line."""
     parser = argparse.ArgumentParser(prog="python -m sim", description="Runs the real core in a simulated world.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -73,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--jobs", type=int, default=1)
     sub.add_argument("--time", type=float, help="stop after so many seconds")
     sub.add_argument("--executor", metavar="MODULE:CALLABLE", help="what makes a concurrent.futures.Executor")
+    sub.add_argument("--into", type=Path, metavar="FILE", help="keep each outcome here, and go on where it ends")
     sub = command("replay", "run a plan from a file, and compare with what it gave before", _replay)
     sub.add_argument("plan", type=Path)
     sub.add_argument("--trace", action="store_true", help="print everything that happens")
@@ -182,11 +185,17 @@ def _sweep(options: argparse.Namespace) -> int:
     failed: list[Outcome] = []
     coverages: list[dict[str, int]] = []
     events, seconds, done = 0, 0.0, 0
+    before = kept(options.into, options.name, seeds) if options.into else {}
+    left = [seed for seed in seeds if seed not in before]
     with (
         _executor(options) as executor,
-        closing(sweep(options.name, seeds, nodes=options.nodes, executor=executor)) as outcomes,
+        options.into.open("a") if options.into else nullcontext() as into,
+        closing(sweep(options.name, left, nodes=options.nodes, executor=executor)) as outcomes,
     ):
-        for outcome in outcomes:
+        for outcome in chain(before.values(), outcomes):
+            if into is not None and outcome.seed not in before:
+                into.write(json.dumps(outcome) + "\n")
+                into.flush()
             done += 1
             bar.show(done, f"{len(failed)} violations")
             events, seconds = events + outcome.events, seconds + outcome.seconds

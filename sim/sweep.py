@@ -1,11 +1,13 @@
 """Many seeds of a scenario, on any `concurrent.futures` executor; and a replay, compared second by second.
 
 Decision: the unit of work is (scenario, seed, nodes) and what comes back is a small summary, so that processes of this
-machine and of a cluster are served alike; a failing plan is drawn again from its seed where it is needed.
+machine and of a cluster are served alike; a failing plan is drawn again from its seed where it is needed. A sweep
+that takes hours keeps each outcome in a file, and goes on from there.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor, Future, as_completed
 from itertools import islice
@@ -18,7 +20,7 @@ from sim.scenarios import find
 from sim.userfile import read_toml
 from sim.world import Result, run
 
-__all__ = ["Outcome", "diverged", "draw", "one", "sweep"]
+__all__ = ["Outcome", "diverged", "draw", "kept", "one", "sweep"]
 
 
 class Outcome(NamedTuple):
@@ -80,6 +82,18 @@ def sweep(
     finally:
         for future in running:  # somebody has heard enough
             future.cancel()
+
+
+def kept(path: Path, scenario: str, seeds: Iterable[int]) -> dict[int, Outcome]:
+    """The outcomes of these seeds in a file of one JSON list a line; none where there is no file."""
+    try:
+        outcomes = [Outcome(*json.loads(line)) for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        return {}
+    except (OSError, TypeError, ValueError) as error:
+        raise PlanError(f"{path}: not the outcomes of a sweep: {error}") from None
+    wanted = set(seeds)
+    return {o.seed: o for o in outcomes if o.scenario == scenario and o.seed in wanted}
 
 
 def diverged(plan: Plan, result: Result) -> str:

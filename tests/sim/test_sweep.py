@@ -118,6 +118,23 @@ def test_any_executor_gives_the_same(capsys):
     )
 
 
+def test_a_sweep_goes_on_where_its_file_ends(tmp_path, capsys, monkeypatch):
+    def sweeping(seeds: int, *more: str) -> list[str]:
+        assert main(["sweep", "calm-sea", "--seeds", str(seeds), "--nodes", "2", *more]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    path, ran = tmp_path / "outcomes", []
+    monkeypatch.setattr("sim.sweep.one", lambda *asked: ran.append(asked[1]) or one(*asked))
+    sweeping(2, "--into", str(path))
+    whole = sweeping(3, "--into", str(path))
+    assert ran == [0, 1, 2]
+    assert whole == sweeping(3, "--into", str(path))
+    assert whole[2:] == sweeping(3)[2:]
+    path.write_text("{}")
+    assert main(["sweep", "calm-sea", "--into", str(path)]) == 64
+    assert f"{path}: not the outcomes of a sweep" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("named", "complaint"),
     [
