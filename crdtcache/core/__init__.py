@@ -48,6 +48,12 @@ Memory limits
     E3 `maxsize` counts live values; `max_bytes` counts values and index.
     E4 a replica that forgot live entries for want of room is partial: it answers no GONE and is no donor.
 
+Membership                                                              `claims`, `detector`
+    The greatest claim (generation, incarnation, standing) about a member holds, as the greatest version does. Who is
+    silent is asked about, suspected, then down, unless it says otherwise in a higher incarnation; nobody says
+    "alive" for somebody else. A verdict decides of no entry but by who is waited for before the dead are
+    collected: whoever has left is not.
+
 Collection: a deleted entry is forgotten when it has been held dead for `min_dead_age` and the low watermark
 (the least frontier here over the origins in use) has reached its stamp. Below the watermark nothing unknown
 can still arrive, and O3 answers for what was forgotten, so nobody else has to agree. An entry dead by expiry
@@ -73,6 +79,5 @@ Invariants that tests and the simulator hold the code to
     I15 neighbouring wire versions satisfy I1 and I2.
     I16 same inputs, same outputs, whatever PYTHONHASHSEED is.
 
-What of this is not built yet (membership verdicts, the relay tree, pruning, chunked and
-fetched values, receipts) is listed in the README under "Not yet".
+What of this is not built yet (pruning, chunked and fetched values) is listed in the README under "Not yet".
 """

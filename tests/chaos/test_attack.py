@@ -25,8 +25,9 @@ async def test_a_peer_that_stands_still_costs_a_cursor(crew, given_up, figure):
 
     Given up or not: a link is closed when it was silent for 3 s (`Tuning.silent_ms`).
     """
-    seconds, rate, size = sized(5.0, 10.0) if given_up else 2.0, 1_000, 4_000
-    a, b, c = await crew.cluster("a", "b", "c")
+    seconds, rate, size = sized(5.0, 60.0) if given_up else 2.0, 1_000, 4_000
+    # A short log is full before it begins: what fills a long one is there whoever stands still (140 bytes a write).
+    a, b, c = await crew.cluster("a", "b", "c", tuning={"log_records": 2_000})
     await c.ask("watch")
     await a.child.tell("pace", prefix="k", rate=rate, spread=500, size=size)
     await trio.sleep(1)
@@ -43,7 +44,7 @@ async def test_a_peer_that_stands_still_costs_a_cursor(crew, given_up, figure):
     thawed = time.monotonic()
     await trio.sleep(1)
     await a.ask("halt")
-    await agreed(a, b, c, within=5)
+    await agreed(a, b, c, within=2)
     grown = (after["rss"] - before["rss"]) / 1e6
     figure(
         f"{seconds:g} s still, {seconds * rate * size / 1e6:.0f} MB written: the writer's memory {grown:+.1f} MB, "
@@ -51,7 +52,7 @@ async def test_a_peer_that_stands_still_costs_a_cursor(crew, given_up, figure):
         f"equal {time.monotonic() - thawed:.2f} s after SIGCONT (1 s of it under writes)"
     )
     assert len(during) > seconds * rate * 0.8, "the other peer missed writes"
-    assert grown < 8, f"the writer's memory grew by {grown:.1f} MB for a peer that does not read"
+    assert grown < 5, f"the writer's memory grew by {grown:.1f} MB for a peer that does not read"
     # A bound against being held up by the one that stands still (3 s until it is given up), not a benchmark.
     assert p50_ms(during) < p50_ms(usual) + 100
 
