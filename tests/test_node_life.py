@@ -681,3 +681,15 @@ def test_busy_threads_take_shorter_turns_while_it_runs_if_that_is_wanted():
     assert sys.getswitchinterval() == before
     with Node(listen=LOCAL):
         assert sys.getswitchinterval() == before
+
+
+def test_two_of_one_name_say_so_until_one_is_gone():
+    with make(name="web") as elder:
+        with make([address(elder)], name="web") as younger:
+            assert younger.wait_ready()
+            until(lambda: all("the name web too" in str(node.status()["conditions"]) for node in (elder, younger)))
+            assert elder.status()["ready"]
+        until(lambda: elder.status()["conditions"] == [])
+    with make(name="web") as once, make([address(once)], name="web-2") as other:
+        assert other.wait_ready()
+        assert (once.status()["conditions"], other.status()["conditions"]) == ([], [])

@@ -13,6 +13,7 @@ import pytest
 
 from crdtcache import Node
 from crdtcache.configuring import from_env
+from crdtcache.events import KINDS as KINDS_OF_EVENTS
 from sim.__main__ import main
 from sim.__main__ import parser as commandline
 from sim.faults import KINDS, SHAPES
@@ -98,6 +99,11 @@ def test_testing_your_service():
     exec(snippet, world)
     [test] = [found for name, found in world.items() if name.startswith("test_")]
     test()
+
+
+def test_every_kind_of_event_is_named():
+    section = README.split("\n### Events\n")[1].split("\n### ")[0]
+    assert [kind for kind in KINDS_OF_EVENTS if f"`{kind}`" not in section] == []
 
 
 def test_prometheus():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 
+from crdtcache.core.outcome import PeerDown, PeerUp
+
 __all__ = ["Conditions"]
 
 _MOST_CONDITIONS = 64
@@ -42,3 +44,16 @@ class Conditions:
         """End all conditions `prefix + name` whose name is not among `lasting`."""
         for key in [k for k in self._texts if k.startswith(prefix) and k.removeprefix(prefix) not in lasting]:
             self.end(key, f"{key.removeprefix(prefix)} {text}")
+
+    def note_peer(self, event: PeerUp | PeerDown, own_name: str) -> None:
+        """Tell who comes and goes; for as long as it is there, also of another node that has this one's name."""
+        hello = event.hello
+        namesake = f"name {hello.origin}"
+        if isinstance(event, PeerDown):
+            _log.info("%s (%s) is not connected any more: %s", hello.name, hello.region, event.reason)
+            self.end(namesake, f"the other {hello.name} is gone")
+            return
+        _log.info("%s (%s) is connected", hello.name, hello.region)
+        if hello.name == own_name:
+            where = f"another node, at {hello.advertise or 'no port'}, has the name {own_name} too"
+            self.begin(namesake, f"{where}: give each its own name=, or others take one for the other")

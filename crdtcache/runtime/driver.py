@@ -370,10 +370,8 @@ class Driver:
                 _log.warning("the clock was set back by %d ms: %d writes moved", event.back_ms, len(event.moved))
             elif isinstance(event, Dial):
                 self._doors.call(event.address)
-            elif isinstance(event, PeerUp):
-                _log.info("%s (%s) is connected", event.hello.name, event.hello.region)
-            elif isinstance(event, PeerDown):
-                _log.info("%s (%s) is not connected any more: %s", event.hello.name, event.hello.region, event.reason)
+            elif isinstance(event, PeerUp | PeerDown):
+                self._doors.conditions.note_peer(event, self._replica.name)
             elif isinstance(event, PeerGone) and event.reason == "down":
                 _log.info("%s (%s) is down: no member hears it", event.member.name, event.member.region)
         if events:
