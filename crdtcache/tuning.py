@@ -28,6 +28,7 @@ class Tuning:
     context_ms: int = 500  # between context messages; the time within which a lost push is noticed
     keepalive_ms: int = 1_000  # an idle link says so this often
     silent_ms: int = 3_000  # a link that says nothing for so long is closed; > 2 x keepalive_ms
+    full_mesh: int = 64  # members that are all linked with each other; of more, only those that tell each other
     star_members: int = 24  # a region of so many is told by one member; a larger one by a tree
     fan_out: int = 8  # of that tree
     log_records: int = 131_072  # recent writes kept for slices, all origins together

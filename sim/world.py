@@ -278,7 +278,7 @@ class World:
             if replica.map.clearing:
                 return f"n{node.index} is still clearing"
             up = {m.row.origin for m in replica.members.known.values() if m.link is not None}
-            apart = [origins[origin] for origin in origins if origin not in up and origin != replica.origin]
+            apart = [origins[o] for o in origins if o not in up | {replica.origin} and replica.members.worth(o)]
             if apart:
                 return f"n{node.index} has no link to n{apart[0]}"
             late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]

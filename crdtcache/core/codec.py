@@ -43,6 +43,7 @@ from crdtcache.core.messages import (
     Probe,
     Pull,
     Ready,
+    Receipt,
     Row,
     Slice,
     Statement,
@@ -57,7 +58,7 @@ __all__ = ["FrameError", "Limits", "decode", "encode", "frame"]
 _TYPES: tuple[type[Any], ...] = (
     *(Context, Slice, Pull, TooOld, Open, Ready, Busy, Offer, End, Answered, Gone),
     *(Equal, Nodes, List, Want, Turn),
-    *(Claims, Probe, Heard),
+    *(Claims, Probe, Heard, Receipt),
 )
 _CODES = {kind: code for code, kind in enumerate(_TYPES, 1)}
 _EXT_PACKED, _EXT_REMOVED = 1, 2
@@ -419,6 +420,7 @@ _PARSERS: dict[int, Callable[[tuple[Any, ...], Limits], Message]] = {
     _CODES[Want]: _parse_want,
     _CODES[Claims]: _parse_claims,
     _CODES[Probe]: lambda part, _: Probe(_number(part[1])),
+    _CODES[Receipt]: lambda part, _: Receipt(_number(part[1]), _number(part[2]), _number(part[3])),
     _CODES[Heard]: lambda part, _: Heard(_number(part[1]), _number(part[2])),
     _CODES[Turn]: lambda part, _: Turn(_number(part[1]), _nodes(part[2]), part[3] is True),
 }

@@ -131,6 +131,8 @@ class Detector:
 
     def named(self, member: Member, now_ns: int, *, connected: bool) -> None:
         """Somebody names a member that is not linked here, perhaps as one that it is `connected` to."""
+        if not self._members.worth(member.row.origin):
+            return  # whoever is linked to it watches it
         if member.row.origin not in self._watched and not member.claim.gone:
             self._watched[member.row.origin] = member
             member.vouched_ns = member.vouched_ns or now_ns
@@ -199,7 +201,8 @@ class Detector:
             return
         self.due_ns = NEVER
         for origin, member in list(self._watched.items()):
-            if member.claim.gone or self._members.known.get(origin) is not member:
+            parted = member.link is None and not self._members.worth(origin)
+            if parted or member.claim.gone or self._members.known.get(origin) is not member:
                 del self._watched[origin]
             else:
                 self._look_at(member, now_ns)

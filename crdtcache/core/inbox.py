@@ -24,7 +24,20 @@ from crdtcache.core.gaps import Gaps
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.members import Members
-from crdtcache.core.messages import Claims, Context, Gone, Heard, Message, Open, Probe, Pull, Ready, Slice, TooOld
+from crdtcache.core.messages import (
+    Claims,
+    Context,
+    Gone,
+    Heard,
+    Message,
+    Open,
+    Probe,
+    Pull,
+    Ready,
+    Receipt,
+    Slice,
+    TooOld,
+)
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.relay import Relay
 from crdtcache.core.session import OutOfTurn
@@ -81,7 +94,8 @@ class Inbox:
         self._detector = detector
         self._gaps = gaps
         self._counts = counts
-        self._asked: dict[int, int] = {}  # origin -> the end of the last slice that asked for rows and was passed on
+        # Of each origin, the last slice that asked for rows and was passed on: its end, and the link that it came by.
+        self._asked: dict[int, tuple[int, int]] = {}
         self._ready = ready
         self._outbox = outbox
         self._relay = relay
@@ -102,6 +116,8 @@ class Inbox:
                 self._on_pull(link, message)
             case TooOld():
                 self._on_too_old(link, message, reading)
+            case Receipt():
+                self._relay.receipt(message, self._asked.get(message.origin, (0, 0))[1])
             case Gone():
                 for key, stamp, origin in message.versions:
                     self._counts["gone"] += self._held.gone(key, (stamp, origin), reading)
@@ -140,11 +156,11 @@ class Inbox:
                 self._break_link(link, f"its clock is {ahead} ms ahead; the limit is {self._tuning.reject_ms}", reading)
                 return
         frontier = self._held.context.frontier.get(part.origin, 0)
-        asked = part.ack and part.hi > self._asked.get(part.origin, 0)
+        asked = part.ack and part.hi > self._asked.get(part.origin, (0, 0))[0]
         if asked:
-            self._asked[part.origin] = part.hi
+            self._asked[part.origin] = part.hi, link.number
         if part.ack:
-            self._relay.answer(part.origin)
+            self._relay.answer(part.origin, link)
         if frontier > before or asked:
             pulled = self._gaps.asked(part.origin, link.number)
             role = Role.ENTRY if part.entry else Role.PULLED if pulled else Role.MEMBER
@@ -175,15 +191,7 @@ class Inbox:
         self._members.heard(sender, context.clock_ms, now, line)
         if not self._believe(link, context.clear_mark, reading):
             return
-        known = self._members.known
-        for told in context.members:
-            member = known.get(told.origin)
-            if member is None or member.link is None:
-                member = self._members.learn(told, now)
-                if member is not None:
-                    self._detector.named(member, now, connected=not told.down_ms)
-                if told.name == self._members.name and told.origin != self._held.origin and told.down_ms:
-                    self._detector.succeed(told.generation, now)
+        self._meet(context, reading)
         limit = self._held.clock.limit(reading.wall_ms)
         own = self._held.context
         # The first rows on a link speak of what no push on it will bring.
@@ -202,11 +210,33 @@ class Inbox:
                     self._gaps.want(origin, last, due)
         if not context.members:
             return  # a sign of life, or rows of what somebody else passes on: not a whole context
-        theirs = link.rows
-        behind = any(last > theirs.get(origin, 0) for origin, last in own.last.items())
-        if behind and reading.mono_ns - link.told_ns >= self._tuning.graft_delay_ms * _MS:
+        if self._is_behind(link, context) and reading.mono_ns - link.told_ns >= self._tuning.graft_delay_ms * _MS:
             self._outbox.tell(link, reading)
         self._compare(link, context.root, reading)
+
+    def _meet(self, context: Context, reading: Reading) -> None:
+        """Whom the peer has met."""
+        now = reading.mono_ns
+        known = self._members.known
+        count = len(known)
+        for told in context.members:
+            member = known.get(told.origin)
+            if member is None or member.link is None:
+                member = self._members.learn(told, now)
+                if member is not None:
+                    self._detector.named(member, now, connected=not told.down_ms)
+                if told.name == self._members.name and told.origin != self._held.origin and told.down_ms:
+                    self._detector.succeed(told.generation, now)
+        if len(known) != count:
+            self._relay.changed(reading)
+
+    def _is_behind(self, link: Link, context: Context) -> bool:
+        """Whether the peer lacks something, and was not told, or was told in vain."""
+        lasts, theirs, said = self._held.context.last, link.rows, link.said
+        for row in context.rows:
+            if row.now < lasts.get(row.origin, 0):
+                said.pop(row.origin, None)
+        return any(last > theirs.get(origin, 0) and last > said.get(origin, 0) for origin, last in lasts.items())
 
     def _compare(self, link: Link, root: int, reading: Reading) -> None:
         """Digests that stand still and differ although nothing is missing: only a session can tell why.

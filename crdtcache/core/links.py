@@ -38,6 +38,7 @@ class Link:
         "heard_ns",
         "hello",
         "incomplete",
+        "met",
         "number",
         "opens",
         "opens_ns",
@@ -75,6 +76,7 @@ class Link:
         self.due_rows: dict[int, None] = {}  # origins of which the peer is to get a row
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
         self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
+        self.met: dict[int, None] = {}  # members that were named in a context message
         self.said: dict[int, int] = {}  # origin -> the own frontier, as last told in a context message
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None

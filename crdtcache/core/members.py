@@ -70,6 +70,7 @@ class Members:
     known: dict[int, Member] = field(default_factory=dict)
     addresses: dict[str, _Address] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name
+    mesh: dict[int, None] | None = None  # with whom a link is worth having; None: with everybody
     last_slow_ns: int = 0  # when the last of the gone is due to be called
     next_call_ns: int = NEVER  # a lower bound of when the next address is due: the book is read then, not before
 
@@ -105,10 +106,16 @@ class Members:
             self.forget(now_ns)
         member = self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
         self._note_generation(row)
-        if row.advertise and row.advertise not in self.addresses:
+        entry = self.addresses.get(row.advertise)
+        if entry is None and row.advertise:
             wait = 0 if self.origin < row.origin else self.tuning.redial_ms * _MS
-            entry = self.addresses[row.advertise] = _Address(now_ns + wait)
+            entry = self.addresses[row.advertise] = _Address(now_ns + wait, origin=row.origin)
             self._note_due(entry)
+        elif entry is not None:
+            before = self.known.get(entry.origin)
+            if before is None or (before.link is None and before.row.generation < row.generation):
+                entry.origin = row.origin  # a later process is there now
+                self._note_due(entry)
         return member
 
     def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
@@ -211,8 +218,9 @@ class Members:
             return []
         due = []
         self.next_call_ns = NEVER
+        alone = not any(member.link is not None for member in self.known.values())
         for text, entry in self.addresses.items():
-            if self._wanted(entry):
+            if self._wanted(entry) and (alone or entry.origin not in self.known or self.worth(entry.origin)):
                 if max(entry.due_ns, self._call_ends(entry)) <= now_ns:
                     entry.calling_ns = now_ns
                     due.append(text)
@@ -233,6 +241,16 @@ class Members:
         if member is not None:
             return member.link is None and (entry.seed or not self.succeeded(member))
         return True
+
+    def worth(self, origin: int) -> bool:
+        """Whether a link to this member is worth having."""
+        return self.mesh is None or origin in self.mesh
+
+    def linked_anew(self, mesh: dict[int, None] | None, now_ns: int) -> None:
+        """Links are worth having to these from now on; None: to everybody."""
+        if mesh != self.mesh:
+            self.mesh = mesh
+            self.next_call_ns = min(self.next_call_ns, now_ns)
 
     def succeeded(self, member: Member) -> bool:
         """Whether a later process has taken this one's name: then it is gone for good."""
@@ -259,9 +277,15 @@ class Members:
             )
         ]
 
-    def reachable(self) -> list[MemberRow]:
-        """The members that are worth telling anything."""
-        return [m.row for m in self.known.values() if m.link is not None and not m.claim.gone]
+    def alive(self, now_ns: int, down_for_ms: int = 0) -> list[Member]:
+        """The members that are not believed to be gone; and those that are down for less than `down_for_ms`."""
+        since = now_ns - down_for_ms * _MS
+        return [
+            member
+            for member in self.known.values()
+            if (not member.claim.gone or (member.claim.standing == Standing.DOWN and member.down_ns > since))
+            and not self.succeeded(member)
+        ]
 
     def forget(self, now_ns: int) -> None:
         """Drop whoever is gone for longer than `forget_ms`, with its addresses; of too many, those gone first."""

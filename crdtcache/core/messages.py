@@ -3,7 +3,7 @@
 joining             HELLO <-> HELLO                           (see runtime.handshake for the secret)
 spreading           SLICE ->   SLICE ->                       from the link's cursor to the head; passed on by `relay`
                     CONTEXT(one row) ->                       to who notices what was not passed on
-                    <- CONTEXT(one row)                       while somebody waits, from each to the writer
+                    <- CONTEXT(one row) | RECEIPT             while somebody waits, from each to the writer
 repairing           CONTEXT ->   <- PULL   SLICE -> | TOO_OLD ->
 a session           OPEN ->      <- EQUAL | BUSY | READY, and the first turn:
                     NODES, LIST, WANT, TURN  <->              turn by turn, as far down as the digests differ
@@ -44,6 +44,7 @@ __all__ = [
     "Probe",
     "Pull",
     "Ready",
+    "Receipt",
     "Row",
     "Slice",
     "Statement",
@@ -269,5 +270,13 @@ class Heard(NamedTuple):
     ago_ms: int
 
 
+class Receipt(NamedTuple):
+    """`member` has accounted for what `origin` wrote up to `upto`: on its way to `origin`, which it has no link to."""
+
+    member: int
+    origin: int
+    upto: int
+
+
 InSession = Equal | Busy | Ready | Nodes | List | Want | Turn | Offer | End | Answered
-Message = Slice | Context | Pull | TooOld | Open | InSession | Gone | Claims | Probe | Heard
+Message = Slice | Context | Pull | TooOld | Open | InSession | Gone | Claims | Probe | Heard | Receipt

@@ -10,6 +10,8 @@ once, and memory does not grow with the slowest. Source: DESIGN section 6.
 
 from __future__ import annotations
 
+from heapq import nsmallest
+
 from crdtcache.core.answers import offer_of
 from crdtcache.core.clock import Reading
 from crdtcache.core.codec import encode, frame
@@ -27,12 +29,14 @@ __all__ = ["Outbox"]
 _MS = 1_000_000
 _MOST_ROWS = 8_000  # in one message: of at most 28 bytes each, they fit a frame that is accepted
 _MOST_MEMBERS = 500
+_IDLE_ROWS = 16  # of origins that have not written, in one message: each is told on some link within a minute
+_OLD_MEMBERS = 4  # that were named on the link before, so that they are waited for, and known where they were dropped
 
 
 class Outbox:
     """Makes the frames of one replica. `counts` are the replica's counters."""
 
-    __slots__ = ("_correction", "_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice")
+    __slots__ = ("_correction", "_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice", "_turn")
 
     def __init__(self, held: LWWMap, members: Members, correction: Correction, counts: dict[str, int]) -> None:
         self._held = held
@@ -41,6 +45,7 @@ class Outbox:
         self._correction = correction
         self._members = members
         self._counts = counts
+        self._turn = 0  # which of the members are named again
         # The slice made last: what it depends on, its bytes, its end, its items.
         self._slice: tuple[tuple[int, ...], bytes, int, int] = ((), b"", 0, 0)
 
@@ -156,15 +161,28 @@ class Outbox:
     def tell(self, link: Link, reading: Reading) -> None:
         """Queue a context message: what is accounted for here, and who has been met.
 
-        A row that stands still, as of a process that is gone, is told once on a link: where services are restarted
-        day and night, these would soon be all that idle nodes have to say.
+        After the first on a link: the rows of all who have written since the last one, and a few others in turn, or a
+        hundred idle nodes would say 8 kB of nothing with each message. A row that stands still, as of a process that
+        is gone, is told once: where services are restarted day and night, these would soon be all that there is to say.
+        Of the members, those that were not yet named on the link, and a few others.
         """
         rows, clock_ms, mark = self.position(reading)
-        said = link.said
+        said, members = link.said, self._members.rows(reading.mono_ns)
         rows = [row for row in rows if said.get(row.origin) != row.now]
+        if link.told_ns:
+            news = [row for row in rows if row.last > said.get(row.origin, 0)]
+            idle = [row for row in rows if row.last <= said.get(row.origin, 0)]
+            rows = news + nsmallest(_IDLE_ROWS, idle, key=lambda row: said.get(row.origin, 0))
+            fresh = [row for row in members if row.origin not in link.met]
+            others = [row for row in members if row.origin in link.met]
+            start = self._turn % max(1, len(others))
+            members = fresh + (others[start:] + others[:start])[:_OLD_MEMBERS]
+            self._turn += _OLD_MEMBERS
+        members = members[:_MOST_MEMBERS]
         said.update((row.origin, row.now) for row in rows)
-        members, root = self._members.rows(reading.mono_ns)[:_MOST_MEMBERS], self._held.digest.root()
-        link.say(encode(Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading))))
+        link.met.update((row.origin, None) for row in members)
+        context = Context(rows, clock_ms, mark, members, self._held.digest.root(), *self._clocks(link, reading))
+        link.say(encode(context))
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
 

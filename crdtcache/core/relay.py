@@ -12,12 +12,14 @@ handover. Source: DESIGN section 10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from crdtcache.core.clock import NEVER, Reading
+from crdtcache.core.codec import encode
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
-from crdtcache.core.members import Members
+from crdtcache.core.members import Member, Members
+from crdtcache.core.messages import Receipt
 from crdtcache.core.spread import Place, Role, Spread, Tell
 from crdtcache.tuning import Tuning
 
@@ -30,7 +32,19 @@ _AT_ONCE = 32  # a view of so many is computed whenever it changes, a larger one
 class Relay:
     """Sets the cursors of one replica's `links`, and puts those with something to send into `ready`."""
 
-    __slots__ = ("_due_ns", "_held", "_link_of", "_links", "_members", "_ready", "_spread", "_told", "_wait_ns")
+    __slots__ = (
+        "_due_ns",
+        "_held",
+        "_link_of",
+        "_links",
+        "_members",
+        "_ready",
+        "_spread",
+        "_told",
+        "_tuning",
+        "_wait_ns",
+        "receipts",
+    )
 
     def __init__(
         self,
@@ -46,14 +60,17 @@ class Relay:
         self._links = links
         self._ready = ready
         self._spread = Spread(held.origin, region, tuning.star_members, tuning.fan_out)
+        self._tuning = tuning
         self._wait_ns = tuning.graft_delay_ms * _MS
         self._link_of: dict[int, Link] = {}
         self._told: dict[tuple[int, Role], dict[int, Tell]] = {}
+        self.receipts: dict[int, int] = {}  # of members without a link, how far they have the own writes
         self._due_ns = 0  # when the view is computed anew, 0: nothing has changed since
 
     def renamed(self) -> None:
         """The replica has become another member, without links."""
         self._spread.origin = self._held.origin
+        self.receipts.clear()
         self._look(0)
 
     def changed(self, reading: Reading) -> None:
@@ -75,7 +92,10 @@ class Relay:
     def _look(self, now_ns: int) -> None:
         self._due_ns = 0
         self._link_of = {link.hello.origin: link for link in self._links.values()}
-        self._spread.see([Place(row.origin, row.region) for row in self._members.reachable()])
+        alive = self._members.alive(now_ns)
+        self._members.linked_anew(self._mesh(alive, now_ns), now_ns)
+        # Who should be linked and is not can be told nothing; the others are told by whoever is linked to them.
+        self._spread.see(_places(m for m in alive if m.link is not None or not self._members.worth(m.row.origin)))
         self._told.clear()
         own, context = self._held.origin, self._held.context
         targets = self._targets(own, Role.WRITER)
@@ -94,6 +114,23 @@ class Relay:
             elif link.cursors.get(own, 0) >= context.last.get(own, 0):
                 link.cursors.pop(own, None)
                 link.asks.pop(own, None)
+
+    def _mesh(self, alive: list[Member], now_ns: int) -> dict[int, None] | None:
+        """With whom a link is worth having, once there are too many members for links to all.
+
+        Also those that are so while the members that are down are counted: after a cut in the middle, both halves look
+        for the same links again.
+        """
+        most = self._tuning.full_mesh if self._members.mesh is None else self._tuning.full_mesh * 3 // 4
+        if len(alive) < most:
+            return None
+        self._spread.see(_places(alive))
+        mesh = self._spread.neighbours()
+        away = self._members.alive(now_ns, self._tuning.redial_patience_ms)
+        if len(away) > len(alive):
+            self._spread.see(_places(away))
+            mesh |= self._spread.neighbours()
+        return mesh
 
     def _targets(self, origin: int, role: Role) -> dict[int, Tell]:
         targets = self._told.get((origin, role))
@@ -119,11 +156,28 @@ class Relay:
                 link.asks[own] = None
                 self._ready[number] = None
 
-    def answer(self, origin: int) -> None:
-        """`origin` waits: it gets this member's row, where it can be reached from here."""
+    def answer(self, origin: int, asker: Link) -> None:
+        """`origin` waits: it gets this member's row; where it has no link, a receipt through who asked."""
         link = self._link_of.get(origin)
-        if link is not None and not self._held.partial:
+        if self._held.partial:
+            return
+        if link is not None:
             link.due_rows[origin] = None
+        else:
+            link = asker
+            link.say(encode(Receipt(self._held.origin, origin, self._held.context.frontier.get(origin, 0))))
+        self._ready[link.number] = None
+
+    def receipt(self, receipt: Receipt, asker: int) -> None:
+        """One of a member that has no link to whom it is for: this one, or somebody on the way to it."""
+        member, origin, upto = receipt
+        if origin == self._held.origin:
+            if member in self._members.known:
+                self.receipts[member] = max(upto, self.receipts.get(member, 0))
+            return
+        link = self._link_of.get(origin) or self._links.get(asker)
+        if link is not None and link.hello.origin != member:
+            link.say(encode(receipt))
             self._ready[link.number] = None
 
     def took(self, origin: int, since: int, role: Role, *, ask: bool = False) -> None:
@@ -144,3 +198,7 @@ class Relay:
                 link.cursors.setdefault(origin, since)
                 link.entries[origin] = tell is Tell.ENTRY
             self._ready[link.number] = None
+
+
+def _places(members: Iterable[Member]) -> list[Place]:
+    return [Place(member.row.origin, member.row.region) for member in members]

@@ -622,6 +622,9 @@ class Replica:
             if now - link.heard_ns >= silent_ns:
                 self._break(link, f"silent for {(now - link.heard_ns) // _MS} ms", reading)
                 continue
+            if self._superfluous(link, now):
+                self._break(link, "others tell it, and this link is not needed", reading)
+                continue
             session = link.session
             if session is not None and now - session.active_ns > tuning.session_idle_ms * _MS:
                 link.session = None
@@ -635,6 +638,18 @@ class Replica:
             due = min(due, sent_ns + keepalive_ns, link.heard_ns + silent_ns)
         # Not each at its own instant, but all whose time comes within a quarter of the period together.
         self._links_ns = max(due, now + keepalive_ns // 4)
+
+    def _superfluous(self, link: Link, now_ns: int) -> bool:
+        """Whether the own call for this link would not be made today, and nothing is under way on it.
+
+        Only who called hangs up: where the two see different members, the other may need it.
+        """
+        return (
+            link.our_dial
+            and not self.members.worth(link.hello.origin)
+            and now_ns - link.start_ns > 2 * self.tuning.silent_ms * _MS
+            and not (link.waits or self._gaps)
+        )
 
     def _watermark(self, now_ns: int) -> int:
         """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
@@ -742,15 +757,17 @@ class Replica:
         self._relay.ask(reading)
 
     def acknowledged(self, version: tuple[int, int]) -> list[int]:
-        """The connected members that are known to have accounted for it and for all before it of its origin."""
+        """The members that are known to have accounted for it and for all before it of its origin."""
         stamp, origin = version
-        return [link.hello.origin for link in self._links.values() if link.rows.get(origin, 0) >= stamp]
+        told = self._relay.receipts.items() if origin == self.origin else ()
+        linked = [link.hello.origin for link in self._links.values() if link.rows.get(origin, 0) >= stamp]
+        return list(dict.fromkeys([*linked, *(member for member, upto in told if upto >= stamp)]))
 
     def known_of(self, origin: int) -> dict[int, int]:
-        """What a connected member has accounted for, as far as it has said: a stamp of each origin."""
+        """What a member has accounted for, as far as it has said: a stamp of each origin."""
         member = self.members.known.get(origin)
         link = self._links.get(member.link) if member is not None and member.link is not None else None
-        return {} if link is None else link.rows
+        return link.rows if link is not None else {self.origin: self._relay.receipts.get(origin, 0)}
 
     def has_seen(self, version: tuple[int, int]) -> bool:
         """Whether it is accounted for here."""

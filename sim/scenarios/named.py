@@ -64,6 +64,25 @@ def majorities_ring(seed: int, nodes: int | None) -> Plan:
 
 
 @scenario
+def partial_mesh(seed: int, nodes: int | None) -> Plan:
+    """Too many for links to everybody, cut in the middle, and some of them restarted: each link that is due is made."""
+    rng, count = rng_of("partial-mesh", seed), nodes or 12
+    cut = faults.cut(faults.halves(count, rng), 6_000, 12_000)
+    restarts = faults.rolling_restart(rng.sample(range(count), 3), 4_000, 4_000, 1_500)
+    return make(
+        "partial-mesh",
+        seed,
+        nodes=count,
+        regions=3,
+        wan_ms=40.0,
+        calm_ms=20_000,
+        count=400,
+        faults=[cut, *restarts],
+        tuning={"full_mesh": 5},
+    )
+
+
+@scenario
 def flapping_link(seed: int, nodes: int | None) -> Plan:
     """Links go up and down around the time at which silence ends them."""
     rng, count = rng_of("flapping-link", seed), nodes or 4

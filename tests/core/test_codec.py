@@ -38,6 +38,7 @@ from crdtcache.core.messages import (
     Probe,
     Pull,
     Ready,
+    Receipt,
     Row,
     Slice,
     Statement,
@@ -111,6 +112,8 @@ SAMPLES: dict[str, Message] = {
     "claims": Claims([Statement(A, 1_699, 0, 1, True), Statement(B, 1_700, 2, 0, False)]),
     "probe": Probe(B),
     "heard": Heard(B, 250),
+    "slice to an entry node that asks for receipts": Slice(A, 1, S, S, (0, 0), (), [], True, True),
+    "receipt": Receipt(B, A, 7),
 }
 
 
