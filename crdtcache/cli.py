@@ -178,7 +178,8 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"{status['name']} {status['cluster']}/{status['region']} {'ready' if status['ready'] else 'NOT READY'}"
     if status["why"]:
         yield f"  {status['why']}"
-    yield f"  {status['keys']} keys, {status['bytes'] / 1e6:.1f} MB, {up} of {len(status['peers'])} peers connected"
+    keys = "1 key" if status["keys"] == 1 else f"{status['keys']} keys"
+    yield f"  {keys}, {status['bytes'] / 1e6:.1f} MB, {up} of {len(status['peers'])} peers connected"
     stats = status["stats"]
     yield f"  {stats['hits']} hits, {stats['misses']} misses, {stats['evicted']} evicted, {stats['expired']} expired"
     for peer in status["peers"]:
