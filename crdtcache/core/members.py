@@ -40,6 +40,7 @@ class Member:
     claim: Claim = field(init=False)  # the greatest that was heard of it
     suspicion: Suspicion | None = None  # while it is a suspect
     vouched_ns: int = 0  # when somebody is known to have heard it, beside what its link says
+    doubt_ns: int = 0  # before this it is not worth a look: it was heard lately
     asked_ns: int = 0  # when others were asked whether they hear it; 0: no need
     witness: bool = False  # nobody who was asked hears it: this replica says so itself
     round_trip_ms: int = 0
