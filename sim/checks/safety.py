@@ -115,12 +115,17 @@ class Accounted(Check):
                     continue
                 if any(self._elsewhere(node, version) for version in removals):
                     continue  # a slice told of it: absent there, dead here
+                if any(w.removal and w.had_seen(covered.version) and self._long_ago(w, latest_ms) for w in writes):
+                    continue  # the same, told by one who was told: what has been dead for so long is not kept
                 raise self.fail(
                     f"covers {text_of(covered.version)} but holds "
                     f"{text_of(held[:2]) if held is not None else 'nothing'}, and nothing has removed it",
                     node=node.index,
                     key=key,
                 )
+
+    def _long_ago(self, removal: Write, now_ms: int) -> bool:
+        return stamp_ms(removal.version[0]) + self.world.plan.tuned().min_dead_age_ms <= now_ms
 
     def _elsewhere(self, node: Node, version: Version) -> bool:
         others = [other.replica for other in self.world.nodes if other is not node and other.replica is not None]
