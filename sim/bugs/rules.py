@@ -258,6 +258,21 @@ def o4_dead_stored_again() -> list[Patch]:
 
 
 @bug()
+def relayed_behind_a_gap() -> list[Patch]:
+    """Relay: who has something behind a gap passes it on as if it had all before it."""
+    make_slice = slices.make_slice
+
+    def broken(held: LWWMap, origin: int, *args: Any) -> Any:
+        part = make_slice(held, origin, *args)
+        if part is None or origin == held.origin:
+            return part
+        versions = (entry[:2] for entry in held.store.entries.values())
+        return part._replace(hi=max([part.hi, *(stamp for stamp, writer in versions if writer == origin)]))
+
+    return [Patch(outbox, "make_slice", broken)]
+
+
+@bug()
 def receipt_when_sent() -> list[Patch]:
     """Receipts: whoever was sent a slice counts as having it."""
     poll = Outbox.poll

@@ -94,9 +94,9 @@ class Stage:
 
     # ---- commands -------------------------------------------------------------------------------------------------
 
-    def node(self, name: str) -> None:
+    def node(self, name: str, region: str = "default") -> None:
         """A new process; one of the same name is gone."""
-        self.world.add(name)
+        self.world.add(name, region=region)
 
     def link(self, *names: str) -> None:
         """Connect two nodes, or all."""
@@ -270,10 +270,11 @@ class Stage:
                 if members and self._meeting:
                     said += f", knows {' '.join(self._names[row.origin] for row in members)}"
                 return f"{said}, root {root >> 48:04x}" if members or root else said
-            case Slice(origin, lo, hi, _, mark, clears, items):
+            case Slice(origin, lo, hi, _, mark, clears, items, entry, ack):
                 parts = [*(f"CLEAR {self._version((stamp, origin))}" for stamp in clears), *map(self._item, items)]
                 at = f"{self._names[origin]} ({_ms(lo)}, {_ms(hi)}]"
-                return f"SLICE  {at}{self._mark(mark)}: {'; '.join(parts) or 'nothing'}"
+                asks = f"{', to be passed on' if entry else ''}{', asks for receipts' if ack else ''}"
+                return f"SLICE  {at}{self._mark(mark)}{asks}: {'; '.join(parts) or 'nothing'}"
             case Pull(origin, lo):
                 return f"PULL  {self._names[origin]} after {_ms(lo)}"
             case TooOld(origin, floor):
