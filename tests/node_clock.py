@@ -19,3 +19,7 @@ class FakeClock(testing.FakeClock):
     def ms(self) -> int:
         """Unix ms."""
         return self.reading().wall_ms
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass; below zero, as for somebody who sets the clock back."""
+        self._ticked_ms += round(seconds * 1_000)
