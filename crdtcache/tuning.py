@@ -59,7 +59,10 @@ class Tuning:
     probe_timeout_remote_ms: int = 1_000  # the same of a member elsewhere
     helpers: int = 3  # members that are asked about one that has fallen silent
     suspect_ms: int = 4_000  # how long at least a suspect has to say otherwise; x log10 of the members
-    forget_ms: int = 7_776_000_000  # members that are gone, and their addresses, are kept so long (90 days)
+    forget_ms: int = 7_776_000_000  # members that are gone, their addresses and rows, are kept so long (90 days)
+    origins: int = (
+        4_096  # processes accounted for; beyond it the rows of those gone first are pruned, an hour old or so
+    )
     # links
     dial_timeout_ms: int = 1_000
     redial_ms: int = 1_000  # the cap of the back-off in the first redial_patience_ms
@@ -92,5 +95,14 @@ class Tuning:
             )
         if self.session_leaves < 16:
             raise ConfigError(f"tuning session_leaves={self.session_leaves}: at least 16, the children of one branch")
+        if self.forget_ms < self.least_prune_ms():
+            raise ConfigError(
+                f"tuning forget_ms={self.forget_ms} must be at least gc_hold_ms + 2 x min_dead_age_ms = "
+                f"{self.least_prune_ms()}: deletes of those who are gone would not be accounted for"
+            )
         if self.dead_share >= 1:
             raise ConfigError(f"tuning dead_share={self.dead_share}: a share below 1")
+
+    def least_prune_ms(self) -> int:
+        """No row is pruned earlier: its deletes are collected by then."""
+        return self.gc_hold_ms + 2 * self.min_dead_age_ms

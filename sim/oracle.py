@@ -75,7 +75,8 @@ class Oracle:
         self.clears: list[tuple[Version, int, int]] = []  # version, node, process
         self.last: dict[int, int] = {}  # origin -> its greatest stamp
         self.again: dict[Version, Version] = {}  # what a write became whose writer has stamped it anew
-        self.yielded: set[Version] = set()  # beaten for good by a write that was stamped anew, below them, since
+        # Writes that may be gone: beaten for good by one that was stamped anew since, below them; pruned unheard.
+        self.waived: set[Version] = set()
         self.conflicts = 0  # writes of a key that their successor had not seen
 
     def wrote(self, write: Write) -> None:
@@ -131,7 +132,7 @@ class Oracle:
         if who == (write.node, write.process):
             self.again[before] = version
         between = [w.version for w in self.writes.get(write.key, []) if version < w.version < before]
-        self.yielded.update(w for w in between if w not in held)
+        self.waived.update(w for w in between if w not in held)
         self.wrote(replace(write, version=version, leases=leases, node=who[0], process=who[1]))
 
     def winner(self, key: str) -> Write | None:

@@ -358,9 +358,15 @@ def _parse_open(part: tuple[Any, ...], __: Limits) -> Open:
 
 
 def _parse_ready(part: tuple[Any, ...], __: Limits) -> Ready:
-    _, session, rows, slowest_ms, mark, size, adopts, *_ = part
+    _, session, rows, slowest_ms, mark, size, adopts, prune_mark, *_ = part
     return Ready(
-        _number(session), _rows(rows), _number(slowest_ms), _pair(mark), _number(size), _every(_number, adopts)
+        _number(session),
+        _rows(rows),
+        _number(slowest_ms),
+        _pair(mark),
+        _number(size),
+        _every(_number, adopts),
+        _number(prune_mark),
     )
 
 

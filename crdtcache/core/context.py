@@ -4,6 +4,9 @@
 removed by something accounted for. That one structure buys an exact in-sync test, gap repair in one round
 trip, "known dead" without tombstones, and their collection.
 
+Origins whose processes are gone are pruned one day (`removal.prune`). Whoever has no row here is accounted for up to
+the prune mark, so that what such a process had written is no news for whoever missed its removal.
+
 Decision: a frontier moves only by C1..C4 (see `crdtcache.core`), never because single versions happen to
 touch it. The refused alternative, a version vector that absorbs its dots, once lost a write in a model of
 this design: a frontier that grows without its log being complete promises slices it cannot make.
@@ -12,6 +15,7 @@ this design: a frontier that grows without its log being complete promises slice
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
@@ -21,20 +25,21 @@ __all__ = ["Context"]
 
 
 class Context:
-    """`frontier`, `last`, dots and the `clear_mark` of one replica."""
+    """`frontier`, `last`, dots, the `clear_mark` and the `prune_mark` of one replica."""
 
-    __slots__ = ("_cap", "_dots", "clear_mark", "frontier", "last")
+    __slots__ = ("_cap", "_dots", "clear_mark", "frontier", "last", "prune_mark")
 
     def __init__(self, dots_per_origin: int) -> None:
         self.frontier: dict[int, int] = {}
         self.last: dict[int, int] = {}
         self.clear_mark: tuple[int, int] = (0, 0)
+        self.prune_mark = 0  # a stamp
         self._dots: dict[int, dict[int, None]] = {}
         self._cap = dots_per_origin
 
     def covers(self, stamp: int, origin: int) -> bool:
         """Whether the version is accounted for by the context alone, held or not."""
-        if stamp <= self.frontier.get(origin, 0) or (stamp, origin) <= self.clear_mark:
+        if stamp <= self.frontier.get(origin, self.prune_mark) or (stamp, origin) <= self.clear_mark:
             return True
         dots = self._dots.get(origin)
         return dots is not None and stamp in dots
@@ -47,11 +52,34 @@ class Context:
         """Cover one version, by a dot where the frontier does not reach it."""
         if not self.covers(stamp, origin):
             self._dots.setdefault(origin, {})[stamp] = None
-            self.frontier.setdefault(origin, 0)
+            self.know(origin)
+
+    def reach(self, origin: int) -> int:
+        """Up to where `origin` is accounted for."""
+        return self.frontier.get(origin, self.prune_mark)
+
+    def know(self, origin: int) -> None:
+        """Give `origin` a row, if it has none: it may have written until the prune mark, which only others can tell."""
+        if origin not in self.frontier:
+            self.frontier[origin] = self.prune_mark
+            if self.prune_mark:
+                self.last[origin] = self.prune_mark
+
+    def ends(self, origin: int) -> int:
+        """The greatest stamp of `origin` that is accounted for, dots included."""
+        return max(self.frontier[origin], *self._dots.get(origin, ()), 0)
+
+    def prune(self, origins: Iterable[int], mark: int) -> None:
+        """Drop these rows, of which nothing lies beyond `mark`."""
+        for origin in origins:
+            del self.frontier[origin]
+            self.last.pop(origin, None)
+            self._dots.pop(origin, None)
+        self.prune_mark = max(self.prune_mark, mark)
 
     def advance(self, origin: int, to: int) -> None:
         """Raise the frontier of `origin`; the dots that it passes are no longer needed."""
-        if to <= self.frontier.get(origin, 0):
+        if to <= self.reach(origin):
             return
         self.frontier[origin] = to
         dots = self._dots.get(origin)
@@ -68,6 +96,7 @@ class Context:
             self.frontier[origin] = 0
         self.last.clear()
         self._dots.clear()
+        self.prune_mark = 0
 
     def note_last(self, origin: int, last: int) -> None:
         """Raise the last write of `origin`, only as far as its frontier reaches (design section 5, C4)."""
@@ -80,8 +109,12 @@ class Context:
 
         `limit` is the greatest stamp the drift guard accepts; no frontier passes it.
         """
-        # Known from now on, also where nothing of it is here yet: the low watermark must wait for it.
-        frontier = self.frontier.setdefault(row.origin, 0)
+        if row.origin not in self.frontier:
+            if self.prune_mark and row.now <= self.prune_mark:
+                return True  # it was pruned here
+            # Known from now on, also where nothing of it is here yet: the low watermark must wait for it.
+            self.know(row.origin)
+        frontier = self.frontier[row.origin]
         if frontier < row.last:
             return False
         now = min(row.now, limit)

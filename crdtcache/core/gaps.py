@@ -11,7 +11,7 @@ who has it can say. Source: DESIGN section 5, C2.
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from crdtcache.core.clock import Reading
 from crdtcache.core.links import Link
@@ -91,12 +91,12 @@ class Gaps:
             if link in (gap.asked, gap.source):
                 gap.asked, gap.due_ns = None, now_ns
 
-    def pulls(self, reading: Reading, frontier: dict[int, int], links: Collection[Link]) -> list[tuple[Link, Pull]]:
-        """What to ask of whom now."""
+    def pulls(self, reading: Reading, reach: Callable[[int], int], links: Collection[Link]) -> list[tuple[Link, Pull]]:
+        """What to ask of whom now; `reach` says up to where an origin is accounted for."""
         now = reading.mono_ns
         asked = []
         for origin, gap in list(self._wanted.items()):
-            lo = frontier.get(origin, 0)
+            lo = reach(origin)
             if lo >= gap.target:
                 del self._wanted[origin]
                 continue

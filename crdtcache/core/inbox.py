@@ -143,7 +143,7 @@ class Inbox:
         if part.origin == self._held.origin:
             return
         # The slowest clock is looked for among all members, and matters only to what expires.
-        before = self._held.context.frontier.get(part.origin, 0)
+        before = self._held.context.reach(part.origin)
         expires = any(item.entry[EXPIRES] for item in part.items)
         applied = apply_slice(self._held, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)
@@ -155,7 +155,7 @@ class Inbox:
                 ahead = max(stamp_ms(item.latest) for item in part.items) - reading.wall_ms
                 self._break_link(link, f"its clock is {ahead} ms ahead; the limit is {self._tuning.reject_ms}", reading)
                 return
-        frontier = self._held.context.frontier.get(part.origin, 0)
+        frontier = self._held.context.reach(part.origin)
         asked = part.ack and part.hi > self._asked.get(part.origin, (0, 0))[0]
         if asked:
             self._asked[part.origin] = part.hi, link.number
@@ -205,7 +205,7 @@ class Inbox:
             # Most rows say what is known.
             if (now > frontier.get(origin, -1) or last > lasts.get(origin, 0)) and origin != self._held.origin:
                 if last <= limit and own.apply_row(row, limit):
-                    self._held.clock.accept(frontier[origin])
+                    self._held.clock.accept(own.reach(origin))
                 elif last <= limit:
                     self._gaps.want(origin, last, due)
         if not context.members:
@@ -263,7 +263,7 @@ class Inbox:
 
     def _on_too_old(self, link: Link, answer: TooOld, reading: Reading) -> None:
         self._gaps.answered(answer.origin, link.number, reading.mono_ns)
-        if answer.floor > self._held.context.frontier.get(answer.origin, 0):
+        if answer.floor > self._held.context.reach(answer.origin):
             link.too_old[answer.origin] = answer.floor
             self._sessions.open(link, reading)
 

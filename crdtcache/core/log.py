@@ -48,28 +48,30 @@ class Column:
 class Log:
     """The logs of all origins, `cap` records together."""
 
-    __slots__ = ("_columns", "cap", "count")
+    __slots__ = ("_columns", "cap", "count", "least")
 
     def __init__(self, cap: int) -> None:
         self.cap = cap
         self._columns: dict[int, Column] = {}
         self.count = 0
+        self.least = 0  # the prune mark: where the logs of origins begin that are new here
 
-    def column(self, origin: int) -> Column:
-        """The records of `origin`; the same lists for ever."""
+    def column(self, origin: int, floor: int | None = None) -> Column:
+        """The records of `origin`; the same lists for ever. A new one begins at `floor`, if that is below the least."""
         column = self._columns.get(origin)
         if column is None:
             column = self._columns[origin] = Column()
+            column.floor = self.least if floor is None else min(floor, self.least)
         return column
 
     def floor(self, origin: int) -> int:
         """Slices of `origin` can be made from this stamp on."""
         column = self._columns.get(origin)
-        return column.floor if column is not None else 0
+        return column.floor if column is not None else self.least
 
     def append(self, origin: int, stamp: int, key: Key | None, base: tuple[int, int] | None = None) -> None:
         """Log one write, touch or (without a key) clear; `stamp` is above all logged of `origin`."""
-        column = self.column(origin)
+        column = self.column(origin, stamp - 1)
         column.stamps.append(stamp)
         column.keys.append(key)
         if base is not None:
@@ -82,7 +84,7 @@ class Log:
         """Log what a slice brought: sorted by stamp, all above what is logged of `origin`."""
         for stamp, key, base, since in records:
             if since < stamp:
-                self.column(origin).sinces[stamp] = since
+                self.column(origin, since - 1).sinces[stamp] = since
             self.append(origin, stamp, key, base)
 
     def after(self, origin: int, lo: int) -> Iterator[Record]:
@@ -124,9 +126,7 @@ class Log:
 
     def cut(self, origin: int, floor: int) -> None:
         """Forget the records of `origin` up to `floor`: slices below it are answered TOO_OLD."""
-        column = self._columns.get(origin)
-        if column is None:
-            column = self._columns[origin] = Column()
+        column = self.column(origin, floor)
         count = bisect_right(column.stamps, floor)
         if count:
             column.drop(count)
@@ -136,7 +136,15 @@ class Log:
     def clear(self) -> None:
         """Forget all records; slices begin anew."""
         self._columns.clear()
-        self.count = 0
+        self.count = self.least = 0
+
+    def prune(self, origins: Iterable[int], mark: int) -> None:
+        """Forget these origins; where one comes back, its log begins at `mark`."""
+        for origin in origins:
+            column = self._columns.pop(origin, None)
+            if column is not None:
+                self.count -= len(column.stamps)
+        self.least = max(self.least, mark)
 
     def mend(self, origin: int) -> int:
         """After an interruption: drop what has no key yet, count anew. The last stamp logged of `origin`."""

@@ -170,6 +170,7 @@ class Ready(NamedTuple):
     clear_mark: tuple[int, int]
     size: int  # entries held, the dead included
     adopts: tuple[int, ...]  # origins that the sender was answered TOO_OLD about: it will adopt their rows (C3)
+    prune_mark: int = 0  # origins without a row are accounted for up to this stamp
 
 
 class Nodes(NamedTuple):

@@ -12,15 +12,20 @@ everything, is a pause that grows with the cache. Source: DESIGN section 7.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Container
 from itertools import islice
+from typing import TYPE_CHECKING
 
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import COUNTER_BITS, Reading
 from crdtcache.core.entry import DEAD, EXPIRES, LIVE, ORIGIN, STAMP, STATE, Entry, Key
 from crdtcache.core.lwwmap import LWWMap
 from crdtcache.core.outcome import Change
 from crdtcache.core.store import ABSENT
 
-__all__ = ["clear_step", "collect", "drop_overdue", "expire", "make_room"]
+if TYPE_CHECKING:
+    from crdtcache.core.links import Link
+
+__all__ = ["clear_step", "collect", "drop_overdue", "expire", "make_room", "prune", "to_prune"]
 
 
 def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | None = None) -> list[Key]:
@@ -100,6 +105,43 @@ def collect(held: LWWMap, reading: Reading, watermark: int, count: int) -> int:
             budget -= 1
             collected += 1
     return collected
+
+
+def to_prune(held: LWWMap, used: Container[int], links: Collection[Link], wall_ms: int) -> list[int]:
+    """The origins whose rows may go: of processes long gone, on which all who are connected agree.
+
+    Older than `forget_ms`; where there are more than `origins`, those as well that ended first. Who is alone prunes
+    nothing: what it would forget, nobody could tell it again.
+    """
+    frontier, ends, tuning = held.context.frontier, held.context.ends, held.tuning
+    least = (wall_ms - tuning.least_prune_ms()) << COUNTER_BITS
+    gone = sorted(
+        (ends(origin), origin)
+        for origin, now in frontier.items()
+        if ends(origin) < least
+        and origin not in used
+        and origin != held.origin
+        and all(link.rows.get(origin) == now for link in links)
+    )
+    excess = len(frontier) - tuning.origins
+    most = excess + tuning.origins // 16 if excess > 0 else 0  # not one by one
+    old = (wall_ms - tuning.forget_ms) << COUNTER_BITS
+    return [origin for number, (end, origin) in enumerate(gone) if links and (number < most or end < old)]
+
+
+def prune(held: LWWMap, origins: list[int], mark: int, links: Collection[Link]) -> None:
+    """Forget these origins: from now on, whoever has no row here is accounted for up to `mark`.
+
+    What it costs: a process away for so long that its row was pruned loses what it wrote up to the mark and nobody
+    had heard, and what that had beaten goes with it. Refused: to have such a process begin anew, with an empty context:
+    what it had deleted lately itself, and forgotten, would come back. A miss is the smaller harm.
+    """
+    held.context.prune(origins, mark)
+    held.log.prune(origins, mark)
+    for link in links:
+        for of_origin in (link.rows, link.said, link.cursors, link.too_old):
+            for origin in origins:
+                of_origin.pop(origin, None)
 
 
 def make_room(held: LWWMap, reading: Reading, count: int, confirmed: int, *, alone: bool) -> None:

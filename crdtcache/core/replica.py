@@ -139,6 +139,7 @@ class Replica:
         self._context_ns = reading.mono_ns
         self._swept_ns = 0  # when expiry and collection last had their turn
         self._lead_ms = 0  # wall minus monotonic clock, at that time
+        self._prune_ns = 0
         self._links_ns = 0  # a lower bound of when a link must be kept alive or given up
         self._expected_ns = 0  # when advance() was due, to see a stall of this process
         self._counts = dict.fromkeys(_COUNTERS, 0)
@@ -607,7 +608,7 @@ class Replica:
             self._outbox.tell(self._links[number], reading)
             self._ready[number] = None
         if not self._sessions.filling:
-            for link, pull in self._gaps.pulls(reading, held.context.frontier, self._links.values()):
+            for link, pull in self._gaps.pulls(reading, held.context.reach, self._links.values()):
                 link.say(encode(pull))
                 self._counts["pulls"] += 1
         self._sessions.compare(reading)
@@ -636,6 +637,9 @@ class Replica:
                 self._ready[link.number] = None
                 sent_ns = now
             due = min(due, sent_ns + keepalive_ns, link.heard_ns + silent_ns)
+        if now >= self._prune_ns:
+            self._prune_ns = now + tuning.compare_ms * _MS
+            self._prune(reading)
         # Not each at its own instant, but all whose time comes within a quarter of the period together.
         self._links_ns = max(due, now + keepalive_ns // 4)
 
@@ -650,6 +654,14 @@ class Replica:
             and now_ns - link.start_ns > 2 * self.tuning.silent_ms * _MS
             and not (link.waits or self._gaps)
         )
+
+    def _prune(self, reading: Reading) -> None:
+        used = {member.row.origin: None for member in self.members.in_use(reading.mono_ns)}
+        origins = removal.to_prune(self.map, used, self._links.values(), reading.wall_ms)
+        if origins:
+            mark = max(map(self.map.context.ends, origins))
+            removal.prune(self.map, origins, mark, self._links.values())
+            self._counts["pruned"] += len(origins)
 
     def _watermark(self, now_ns: int) -> int:
         """The least frontier here over the origins in use: below it nothing unknown can still arrive."""
@@ -856,6 +868,7 @@ _COUNTERS = (
     "links_broken",
     "messages_skipped",
     "parked",
+    "pruned",
     "pulls",
     "rejected",
     "sessions",

@@ -109,6 +109,7 @@ class Session:
         "our_turn",
         "own",
         "phase",
+        "prune_mark",
         "rows",
         "sent_bytes",
         "size",
@@ -123,6 +124,7 @@ class Session:
         self.opener = opener
         self.phase = Phase.ASKED
         self.rows: list[Row] | None = None
+        self.prune_mark = 0  # the peer's, as of then
         self.theirs: tuple[int, ...] = ()  # the origins that the peer will adopt
         self.size = 0  # entries that the peer held when it began
         self.active_ns = now_ns
@@ -162,6 +164,7 @@ class Session:
     def begin(self, ready: Ready) -> None:
         """The peer's first message: what follows is at least as new as its rows."""
         self.rows, self.theirs, self.size = ready.rows, ready.adopts, max(self.size, ready.size)
+        self.prune_mark = ready.prune_mark
 
     def compare(self, message: Nodes, held: LWWMap) -> None:
         """The sums of the peer: what differs is looked at in the turn that follows."""

@@ -23,7 +23,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from crdtcache.core import removal
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import COUNTER_BITS, Reading
 from crdtcache.core.codec import encode
 from crdtcache.core.digest import DIGEST_VERSION, ROOT
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, TOUCH, Entry, Key
@@ -145,9 +145,9 @@ class Sessions:
         """Ask for a session, unless one is running, a BUSY is being waited out, or entries are missing here."""
         if link.session is not None or reading.mono_ns < link.retry_ns or self._held.clearing or self._held.partial:
             return
-        frontier = self._held.context.frontier
+        reach = self._held.context.reach
         for origin, floor in list(link.too_old.items()):
-            if frontier.get(origin, 0) >= floor:
+            if reach(origin) >= floor:
                 del link.too_old[origin]  # somebody else had the log
         if not link.too_old and not (differs and link.hello.digest_version == DIGEST_VERSION):
             return
@@ -168,7 +168,8 @@ class Sessions:
         rows, _, mark = self._position(reading)
         # Never beyond the own clock: where the slowest heard is a fast one, the peer must not go by it alone.
         slowest_ms = min(slowest or 0, reading.wall_ms)
-        return Ready(number, rows, slowest_ms, mark, len(self._held.store.entries), ())
+        size, prune_mark = len(self._held.store.entries), self._held.context.prune_mark
+        return Ready(number, rows, slowest_ms, mark, size, (), prune_mark)
 
     def _swept(self, reading: Reading, slowest: int | None) -> bool:
         """Let die what has expired; False where there is more of it than one step may take."""
@@ -289,10 +290,10 @@ class Sessions:
         if session.phase is Phase.ASKED:
             session.agree(tuple(link.too_old))
             self._swept(reading, max(self._slowest_ms(reading) or 0, message.slowest_ms) or None)
-        frontier, limit = self._held.context.frontier, self._held.clock.limit(reading.wall_ms)
+        reach, limit = self._held.context.reach, self._held.clock.limit(reading.wall_ms)
         for row in message.rows:
             link.rows[row.origin] = max(link.rows.get(row.origin, 0), row.now)
-            if row.origin != self._held.origin and frontier.get(row.origin, 0) < row.last <= limit:
+            if row.origin != self._held.origin and reach(row.origin) < row.last <= limit:
                 self._gaps.want(row.origin, row.last, reading.mono_ns)
 
     def _on_list(self, session: Session, message: List, reading: Reading) -> None:
@@ -374,17 +375,19 @@ class Sessions:
         limit = self._held.clock.limit(reading.wall_ms)
         adopts = [origin for origin in session.own.adopts if link.too_old.pop(origin, None) is not None]
         for row in rows:
-            if (
-                row.origin not in adopts
-                or row.now <= own.frontier.get(row.origin, 0)
-                or row.origin == self._held.origin
-            ):
+            if row.origin not in adopts or row.now <= own.reach(row.origin) or row.origin == self._held.origin:
                 continue
             own.advance(row.origin, min(row.now, limit))
             own.note_last(row.origin, row.last)
             self._held.log.cut(row.origin, own.frontier[row.origin])
             self._held.clock.accept(own.frontier[row.origin])
             self._gaps.reached(row.origin, own.frontier[row.origin])
+        # All that the peer holds was taken: what of pruned origins is not here is gone. Rows that it still has stay.
+        mark = session.prune_mark
+        if own.prune_mark < mark <= (reading.wall_ms - self._held.tuning.least_prune_ms()) << COUNTER_BITS:
+            theirs = {row.origin: None for row in rows} | {self._held.origin: None}
+            pruned = [origin for origin in own.frontier if origin not in theirs and own.ends(origin) <= mark]
+            removal.prune(self._held, pruned, mark, self._links.values())
 
 
 def _is_news(mine: Entry, listed: Entry, lately_ms: int) -> bool:

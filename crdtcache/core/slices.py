@@ -126,7 +126,9 @@ def apply_slice(held: LWWMap, part: Slice, reading: Reading, slowest_ms: int | N
     """C2: apply up to the first item that must wait; after a gap everything is an offer like any other."""
     context = held.context
     origin = part.origin
-    frontier = context.frontier.setdefault(origin, 0)
+    frontier = context.reach(origin)
+    if part.hi > frontier or not frontier:
+        context.know(origin)
     contiguous = frontier >= part.lo
     limit = held.clock.limit(reading.wall_ms)
     hi = min(part.hi, limit) if contiguous else 0

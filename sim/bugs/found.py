@@ -21,11 +21,11 @@ def gap_kept_for_ever() -> list[Patch]:
     """Gaps: what nobody connected can fill stays wanted, although its writer has died with it."""
     pulls = Gaps.pulls
 
-    def broken(self: Gaps, reading: Reading, frontier: dict[int, int], *rest: Any) -> Any:
+    def broken(self: Gaps, reading: Reading, reach: Any, *rest: Any) -> Any:
         before = dict(self._wanted)
-        asked = pulls(self, reading, frontier, *rest)
+        asked = pulls(self, reading, reach, *rest)
         for origin, gap in before.items():
-            if gap.target > frontier.get(origin, 0):
+            if gap.target > reach(origin):
                 self._wanted.setdefault(origin, gap)
         return asked
 

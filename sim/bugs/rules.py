@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from crdtcache.core import inbox, outbox, slices
+from crdtcache.core import inbox, outbox, removal, slices
 from crdtcache.core.clock import Clock, Guard, Reading
 from crdtcache.core.context import Context
 from crdtcache.core.entry import DEAD, STATE, Entry, Key
 from crdtcache.core.links import Link
 from crdtcache.core.log import Log
 from crdtcache.core.lwwmap import LWWMap, Verdict
-from crdtcache.core.messages import Item, Row
+from crdtcache.core.messages import Item, Ready, Row
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.replica import Replica
 from crdtcache.core.sessions import Sessions
@@ -310,6 +310,40 @@ def e1_eviction_forgets() -> list[Patch]:
         return True
 
     return [Patch(LWWMap, "evict", evict)]
+
+
+@bug("older-than-the-mark")
+def pruned_come_back_from_zero() -> list[Patch]:
+    """Pruning: an origin that was pruned, and comes back, is accounted for up to nothing instead of up to the mark."""
+
+    def broken(self: Context, origin: int) -> None:
+        self.frontier.setdefault(origin, 0)
+
+    return [Patch(Context, "know", broken)]
+
+
+@bug("older-than-the-mark")
+def prune_mark_adopted_at_once() -> list[Patch]:
+    """Pruning: the peer's mark is adopted when a session begins, before what the peer holds was taken."""
+    receive = Sessions.receive
+
+    def broken(self: Any, link: Any, message: Any, reading: Reading) -> None:
+        receive(self, link, message, reading)
+        if isinstance(message, Ready) and message.prune_mark > self._held.context.prune_mark:
+            removal.prune(self._held, [], message.prune_mark, [])
+
+    return [Patch(Sessions, "receive", broken)]
+
+
+@bug("older-than-the-mark")
+def pruned_without_agreement() -> list[Patch]:
+    """Pruning: whoever finds a row to be old prunes it, whatever those that are connected have of it."""
+
+    def broken(held: LWWMap, used: Any, links: Any, wall_ms: int) -> list[int]:  # noqa: ARG001
+        old = (wall_ms - held.tuning.forget_ms) << 16
+        return [o for o, now in held.context.frontier.items() if now < old and o not in used and o != held.origin]
+
+    return [Patch(removal, "to_prune", broken)]
 
 
 @bug("clears")

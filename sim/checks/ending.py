@@ -123,7 +123,8 @@ class NothingLost(Check):
 
     Excused are writes of a process that is gone which no replica has accounted for, what a removal that had not seen
     a write costs it, where somebody was away for longer than members are waited for, and what had lost against a
-    concurrent write of a fast clock before that one was stamped anew (`Oracle.stamp_again`).
+    concurrent write of a fast clock before that one was stamped anew (`Oracle.stamp_again`), and what a process had
+    written before it was pruned, and nobody had heard (`pruning`).
     """
 
     name = "I4"
@@ -144,7 +145,7 @@ class NothingLost(Check):
                 w
                 for w in writes
                 if w.version > mark
-                and (w.version not in world.oracle.yielded or w.version == shows)
+                and (w.version not in world.oracle.waived or w.version == shows)
                 and (self._holds_on(w) or _covered(replicas, w.version))
                 and not (world.untold(w) and not any(_holds(r, w.version) for r in replicas))
             ]
@@ -182,7 +183,10 @@ class NothingLost(Check):
     def _absent(self, key: str, best: Write, writes: list[Write]) -> None:
         """Something has removed the best that is left, though its process may be gone since (GONE is told further)."""
         now_ms = self.world.unix_ms + self.world.skew_ms
-        if any(w.version >= best.version and (w.removal or w.may_lapse_by(now_ms)) for w in writes):
+        waived = self.world.oracle.waived  # what such a write had beaten is gone with it
+        if any(
+            w.version >= best.version and (w.removal or w.may_lapse_by(now_ms) or w.version in waived) for w in writes
+        ):
             return
         if self.world.cleared(best.version):
             return

@@ -8,6 +8,7 @@ from crdtcache.core.outcome import Change
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.base import Check, Watched, text_of
+from sim.checks.pruning import Prunes
 from sim.checks.upkeep import UPKEEP
 from sim.engine import MS
 from sim.oracle import Write
@@ -67,6 +68,8 @@ class NoResurrection(Check):
         for delete in reversed(removals):
             if delete.version < version:
                 return
+            if delete.version in self.world.oracle.waived:
+                continue
             if delete.had_seen(version) and node.replica.map.context.covers(*delete.version):
                 shown_now = node.replica.store.entries.get(key)
                 if shown_now is None or shown_now[:2] != version or shown_now[STATE] == DEAD:
@@ -89,7 +92,7 @@ class Accounted(Check):
 
     def sample(self) -> None:
         """The greatest covered write of each key is held, if nothing has removed it."""
-        world = self.world
+        world, waived = self.world, self.world.oracle.waived
         latest_ms = world.unix_ms + world.skew_ms
         for node in world.nodes:
             replica = node.replica
@@ -101,6 +104,8 @@ class Accounted(Check):
                 covered = next((w for w in reversed(writes) if context.covers(*w.version)), None)
                 if covered is None or covered.removal or covered.version <= context.clear_mark:
                     continue
+                if covered.version in waived:
+                    continue
                 held = entries.get(key)
                 if held is not None and held[:2] >= covered.version:
                     continue
@@ -110,7 +115,8 @@ class Accounted(Check):
                     continue
                 if covered.node == node.index and world.untold(covered):
                     continue
-                removals = [w.version for w in writes if w.version > covered.version and (w.removal or w.may_lapse)]
+                above = [w for w in writes if w.version > covered.version]
+                removals = [w.version for w in above if w.removal or w.may_lapse or w.version in waived]
                 if removals and (replica.stats()["gone"] or replica.stats()["sessions"]):
                     continue
                 if any(self._elsewhere(node, version) for version in removals):
@@ -222,6 +228,8 @@ class Expiry(Check):
                 write = world.oracle.by_version.get(entry[:2])
                 if entry[STATE] != DEAD or entry[:2] <= cleared or write is None or write.removal:
                     continue
+                if write.version in world.oracle.waived:
+                    continue
                 least = self._known.get(write.version, ((0, 0), 0, (0, 0)))[2]
                 if any(0 < lease[2] <= now_ms and lease[:2] >= least for lease in write.leases):
                     continue
@@ -289,6 +297,8 @@ class Monotonic(Check):
     def _excused(self, key: Key, version: tuple[int, int], before: tuple[int, int]) -> bool:
         world = self.world
         newer = world.oracle.by_version.get(before)
+        if before in world.oracle.waived:
+            return True
         if newer is not None and (newer.may_lapse_by(world.unix_ms + world.skew_ms) or world.untold(newer)):
             return True
         older = world.oracle.by_version.get(version)
@@ -314,12 +324,12 @@ class Acknowledged(Check):
                 if peer is node or peer.replica is None:
                     continue
                 known = node.replica.known_of(origin)
-                frontier = peer.replica.map.context.frontier
+                reach = peer.replica.map.context.reach
                 for writer, stamp in known.items():
-                    if stamp > frontier.get(writer, 0):
+                    if stamp > reach(writer):
                         raise self.fail(
                             f"believes that n{peer.index} has accounted for {writer:016x} up to {stamp:x}; "
-                            f"it is at {frontier.get(writer, 0):x}",
+                            f"it is at {reach(writer):x}",
                             node=node.index,
                         )
 
@@ -345,6 +355,7 @@ class NoThinAir(Check):
 
 
 SAFETY: tuple[type[Check], ...] = (
+    Prunes,  # first: the others ask what it has noted
     NoResurrection,
     NoThinAir,
     Acknowledged,

@@ -184,3 +184,44 @@ def its_remover_knew_more(seed: int, nodes: int | None) -> Plan:
         count=400,
         tuning={"gc_hold_ms": 2_000, "log_records": rng.choice((24, 200, 2_000)), "context_ms": 500},
     )
+
+
+@scenario
+def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
+    """One is away until its row, and those of processes that came and went meanwhile, are pruned: it revives nothing.
+
+    It has written before, what others then deleted, and holds what a process had written that is gone. While it is
+    away it writes on: what lies beyond the mark survives.
+    """
+    rng, count = rng_of("older-than-the-mark", seed), max(nodes or 4, 4)
+    away, brief = count - 1, count - 2
+    others = range(away)
+    ops = []
+    for number in range(24):
+        key, at = f"q{number}", rng.randrange(800)
+        ops += [
+            Op((1_600 + at) * 1_000, rng.choice((away, brief)), "put", key, f"older{number}"),
+            Op((4_000 + at) * 1_000, rng.randrange(brief), "delete", key),
+            Op((3_200 + 400 * number) * 1_000, away, "put", f"own{number}", f"offline{number}"),
+        ]
+    back = 12_000 + rng.randrange(2_000)
+    return make(
+        "older-than-the-mark",
+        seed,
+        nodes=count,
+        calm_ms=back + 3_000,
+        faults=[
+            faults.cut(faults.between([away], others), 3_000, back, "one"),
+            *faults.rolling_restart([brief] * 6, 3_000, 1_400, rng.randrange(50, 600)),
+            faults.cut(faults.one(away, rng), 6_000, 6_000 + rng.randrange(200, 3_000), "one"),
+        ],
+        ops=ops,
+        count=300,
+        tuning={
+            "gc_hold_ms": 1_500,
+            "max_frame_age_ms": 500,
+            "min_dead_age_ms": 1_000,
+            "forget_ms": 3_500,
+            "log_records": rng.choice((24, 200, 2_000)),
+        },
+    )

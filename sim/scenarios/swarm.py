@@ -117,6 +117,8 @@ def _tuning(rng: random.Random) -> dict[str, float]:
     tuning["dead_share"] = rng.choice((0.01, 0.1, 0.5))
     tuning["min_dead_age_ms"] = rng.choice((3_000, 3_000, 6_000))
     tuning["max_drift_ms"] = rng.choice((50, 300, 300))
+    if tuning["gc_hold_ms"] <= 6_000:  # what is gone for so long as nobody waits is soon pruned
+        tuning["forget_ms"] = tuning["gc_hold_ms"] + 2 * tuning["min_dead_age_ms"]
     return tuning
 
 

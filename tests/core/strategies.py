@@ -116,7 +116,9 @@ messages = st.one_of(
     st.builds(TooOld, origins, words64),
     st.builds(Open, sessions, words64, words64, marks, words64, words64),
     st.builds(Equal, sessions),
-    st.builds(Ready, sessions, st.lists(rows, max_size=4), words64, marks, words64, st.lists(origins).map(tuple)),
+    st.builds(
+        Ready, sessions, st.lists(rows, max_size=4), words64, marks, words64, st.lists(origins).map(tuple), words64
+    ),
     st.builds(Busy, sessions, st.integers(0, 3_600_000)),
     sums(),
     st.builds(List, sessions, nodes, offered),

@@ -94,7 +94,7 @@ SAMPLES: dict[str, Message] = {
     "too old": TooOld(A, S),
     "open": Open(1, 77, 1_700, (0, 0), B, 3),
     "equal": Equal(1),
-    "ready": Ready(1, [Row(B, 0, S)], 1_700, (S, A), 3, (B,)),
+    "ready": Ready(1, [Row(B, 0, S)], 1_700, (S, A), 3, (B,), S),
     "busy": Busy(1, 1_000),
     "nodes": Nodes(1, (1,), tuple(range(16)), tuple(range(16, 32))),
     "nodes, none": Nodes(1, (), (), ()),

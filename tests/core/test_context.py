@@ -260,20 +260,20 @@ def test_whoever_could_not_tell_is_not_asked_again_and_what_nobody_has_is_not_mi
     world.link("b", "c")
     world.run(60)
     [link] = world["c"]._links.values()
-    gaps, frontier = Gaps(FAST, random.Random(0)), world["c"].map.context.frontier
+    gaps, reach = Gaps(FAST, random.Random(0)), world["c"].map.context.reach
     gaps.want(A, 50, 0)
     link.rows[A], link.too_old[A] = 60, 40
-    assert gaps.pulls(world.reading("c"), frontier, [link]) == []
+    assert gaps.pulls(world.reading("c"), reach, [link]) == []
     link.too_old.clear()
     world.now_ms += FAST.context_ms
-    assert gaps.pulls(world.reading("c"), frontier, [link]) == [(link, Pull(A, 0))]
+    assert gaps.pulls(world.reading("c"), reach, [link]) == [(link, Pull(A, 0))]
     world.now_ms += 2 * FAST.silent_ms
-    assert gaps.pulls(world.reading("c"), frontier, [link]) == []
+    assert gaps.pulls(world.reading("c"), reach, [link]) == []
     world.now_ms += 10  # the answer was lost
-    assert gaps.pulls(world.reading("c"), frontier, [link]) == [(link, Pull(A, 0))]
+    assert gaps.pulls(world.reading("c"), reach, [link]) == [(link, Pull(A, 0))]
     gaps.dropped(link.number, 0)
     assert gaps
-    assert gaps.pulls(world.reading("c"), frontier, []) == []
+    assert gaps.pulls(world.reading("c"), reach, []) == []
     assert not gaps
 
 

@@ -306,7 +306,9 @@ def test_words_of_later_versions_and_made_up_numbers_are_passed_over() -> None:
 
 
 def test_who_is_gone_for_ninety_days_is_forgotten_with_its_addresses() -> None:
-    bench = Bench(3, replace(TUNING, forget_ms=60_000))
+    bench = Bench(
+        3, replace(TUNING, forget_ms=60_000, gc_hold_ms=30_000, min_dead_age_ms=15_000, max_frame_age_ms=5_000)
+    )
     bench.lose(1)
     bench.run(50_000, 2, 3, look_ms=500)
     assert 1 in bench.members.known

@@ -10,8 +10,10 @@ import pytest
 from crdtcache.core.clock import Clock
 from crdtcache.core.entry import dead_entry, live_entry
 from crdtcache.core.outcome import Change
+from crdtcache.core.removal import prune
 from sim.checks.base import Check, Violation
 from sim.checks.ending import ENDING, Bounded, Converges, Digests, NothingLost, Quiet
+from sim.checks.pruning import Prunes
 from sim.checks.safety import (
     SAFETY,
     Accounted,
@@ -201,6 +203,23 @@ def test_a_write_that_a_fast_clock_had_beaten_is_lost_only_where_somebody_still_
 def test_bounds(world):
     world.nodes[0].replica.map.context.frontier.update(dict.fromkeys(range(5), 1))
     expect("I8", check(world, Bounded).sample)
+
+
+def test_a_row_of_somebody_connected_that_is_pruned(world):
+    prunes = check(world, Prunes)
+    prunes._never = False
+    prunes.sample()
+    here, there = (node.replica for node in world.nodes[:2])
+    prune(here.map, [], here.map.clock.last, [])
+    prunes.sample()
+    assert not world.oracle.waived, "all is known here"
+    unheard = (here.map.clock.last + 1, 77)
+    world.oracle.wrote(replace(world.oracle.winner("k"), version=unheard))
+    prune(here.map, [], unheard[0], [])
+    prunes.sample()
+    assert world.oracle.waived == {unheard}
+    prune(here.map, [there.origin], 1, [])
+    expect("I8", prunes.sample)
 
 
 def test_the_dead_that_stay(world):

@@ -293,7 +293,7 @@ class Stage:
         match message:
             case Open(_, _, _, mark, root, size):
                 return f"OPEN  root {root >> 48:04x}, {size} entries{self._mark(mark)}"
-            case Ready(_, rows, _, mark, size, adopts):
+            case Ready(_, rows, _, mark, size, adopts, _):
                 named = ", ".join(self._names[origin] for origin in adopts)
                 adopting = f", will adopt {named}" if named else ""
                 return f"READY  {self._rows(rows)}, {size} entries{self._mark(mark)}{adopting}"
