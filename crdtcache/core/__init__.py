@@ -26,6 +26,8 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
                                                                         `sessions.Sessions._adopt`
     C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
     No frontier passes local time + max_drift. A dot never extends a frontier.
+    Rows of processes long gone are pruned: who has no row is accounted for up to the prune mark, which is adopted
+    at the end of a complete session only.                              `removal.to_prune`, `removal.prune`
 
 Clocks                                                                  `clock`, `correction`, `rewind`
     Stamps are hybrid: never behind what was issued, announced or accepted. One that is ahead of local time by
@@ -79,5 +81,6 @@ Invariants that tests and the simulator hold the code to
     I15 neighbouring wire versions satisfy I1 and I2.
     I16 same inputs, same outputs, whatever PYTHONHASHSEED is.
 
-What of this is not built yet (pruning, chunked and fetched values) is listed in the README under "Not yet".
+What of this is not built yet (E4's partial replicas, chunked and fetched values) is listed in the README under
+"Not yet".
 """
