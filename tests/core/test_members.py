@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from crdtcache.core.members import Members
 from crdtcache.core.messages import MemberRow
-from crdtcache.core.outcome import Dial, LinkBroken, PeerDown, PeerUp
+from crdtcache.core.outcome import Dial, LinkBroken, PeerDown, PeerGone, PeerUp
 from tests.core.world import FAST, HOUR_MS, MS, World
 
 QUICK = replace(FAST, redial_ms=100, redial_patience_ms=2_000, redial_slow_ms=1_000, dial_timeout_ms=50)
@@ -330,3 +330,36 @@ def test_stopping_ends_every_link_and_forgets_calls_under_way() -> None:
     world.pipes.clear()
     world.step(200)
     assert "s:1" in dials(world, "a")
+
+
+def test_a_process_whose_clock_is_behind_that_of_the_one_before_it_succeeds_it_all_the_same() -> None:
+    """The generation rule: else nobody would call it, or wait for it."""
+    world = World("abc")
+    world.link_all()
+    world.run(200)
+    before = world["b"].generation
+    world.add("b", offset_ms=-1_000)
+    assert world["b"].generation < before
+    world.link("a", "b")
+    world.run(300)
+    assert world["b"].generation == before + 1
+    for name in "ac":
+        members = world[name].members
+        assert not members.succeeded(members.known[world["b"].origin])
+
+
+def test_who_leaves_is_not_waited_for_and_is_back_when_it_starts_again() -> None:
+    world = World("ab", tuning=replace(FAST, gc_hold_ms=HOUR_MS))
+    world.link_all()
+    world.run(200)
+    world["b"].leave()
+    world.carry()
+    world.cut("a", "b")
+    world["b"].stopped(world.reading("b"))
+    assert world["a"].members.in_use(world.reading("a").mono_ns) == []
+    assert [peer.standing for peer in world["a"].peers()] == ["left"]
+    assert [event.reason for event in world.events["a"] if isinstance(event, PeerGone)] == ["left"]
+    world.link("b", "a")
+    world.run(100)
+    assert [peer.standing for peer in world["a"].peers()] == ["alive"]
+    assert len(world["a"].members.in_use(world.reading("a").mono_ns)) == 1

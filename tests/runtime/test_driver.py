@@ -420,6 +420,37 @@ async def test_seeds_without_addresses_are_one_warning_and_asked_for_again(caplo
             assert second.driver.conditions == []
 
 
+async def test_when_a_member_goes_the_names_are_asked_again(monkeypatch):
+    """Behind one name another pod has come: it is met soon, though somebody else is still there."""
+    first, stays, up, goes = Party("a"), Party("b"), trio.Event(), trio.Event()
+
+    async def comes_and_goes():
+        async with running(first.driver):
+            up.set()
+            await goes.wait()
+
+    async with trio.open_nursery() as nursery, running(stays.driver):
+        nursery.start_soon(comes_and_goes)
+        await up.wait()
+        host, port = first.driver.address.split(":")
+        answers = [(socket.AF_INET, 1, 6, "", (host, 0))]
+        real = socket.getaddrinfo
+
+        def look_up(name, *args, **kwargs):
+            return list(answers) if name == "pods.example" else real(name, *args, **kwargs)
+
+        monkeypatch.setattr(discovery.socket, "getaddrinfo", look_up)
+        second = Party("c", peers=[f"pods.example:{port}", stays.driver.address], tuning=Tuning(redial_ms=50))
+        async with running(second.driver):
+            await until(lambda: second.links() == 2)
+            await trio.sleep(0.2)  # the names were asked, and would be again in a minute
+            other = Party("d", listen=f"127.0.0.2:{port}")
+            async with running(other.driver):
+                answers[:] = [(socket.AF_INET, 1, 6, "", ("127.0.0.2", 0))]
+                goes.set()
+                await until(lambda: other.links() >= 1)
+
+
 async def test_a_node_whose_peers_cannot_be_reached_works_and_says_once_that_it_is_alone(caplog):
     caplog.set_level(logging.DEBUG, "crdtcache")
     with socket.socket() as dead:
