@@ -179,8 +179,10 @@ class Sessions:
     def on_open(self, link: Link, message: Open, reading: Reading) -> None:
         """The peer asks for a session: EQUAL, BUSY, or READY and our turn."""
         session = link.session
-        if session is not None and session.opener and self._held.origin < link.hello.origin:
-            return  # both asked at once: the smaller origin's session is held
+        if session is not None and session.opener:
+            if session.phase is Phase.ASKED and self._held.origin < link.hello.origin:
+                return  # both asked at once: the smaller origin's session is held
+            link.session = None  # so nobody answers this one
         held = self._held
         busy = held.clearing or held.partial or self._too_many(link, reading) or self._taken(link, message)
         slowest = None if busy else max(self._slowest_ms(reading) or 0, message.slowest_ms) or None

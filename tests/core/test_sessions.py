@@ -213,6 +213,18 @@ def test_of_two_sessions_asked_for_at_once_one_is_held() -> None:
     assert world["a"].stats()["sessions"] == world["b"].stats()["sessions"]
 
 
+def test_who_is_busy_when_both_ask_at_once_gives_up_its_own_as_well() -> None:
+    """The smaller origin does not answer it: it waits for an answer to its own (kitchen-sink, seed 50067)."""
+    world = World("ab")
+    world.link_all()
+    world.run(60)
+    small, great = sorted("ab", key=lambda name: world[name].origin)
+    assert world[great].ask_session(world[small].origin, world.reading(great))
+    world[great].map.clearing = ["k"]
+    world.inject(small, great, Open(2, 0, 0, (0, 0), 0, 0))
+    assert session_of(world, great) is None
+
+
 @pytest.mark.parametrize(("size", "most"), [(40, 1), (0, 2)])
 def test_who_is_busy_with_a_session_says_so_but_fills_two_joiners_at_once(size: int, most: int) -> None:
     world = World("abcd")
