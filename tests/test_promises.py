@@ -28,7 +28,7 @@ def test_1_whatever_was_cut_and_delayed_all_end_with_the_same_map():
                     node.set(key, [round_, n])
             assert not cluster.converged(0.05)
             cluster.heal()
-        assert cluster.converged(10)
+        assert cluster.converged(15)
         maps = [dict(node) for node in cluster]
         assert maps == [maps[0]] * 4
         assert 20 < len(maps[0]) < 50
@@ -40,7 +40,7 @@ def test_2_what_was_deleted_or_expired_stays_away_however_long_a_node_was_cut_of
         here, there, away = cluster
         here.update(dict.fromkeys(range(100), "old"))
         here.set("session", "abc", ttl="1h")
-        assert cluster.converged()
+        assert cluster.converged(15)
         cluster.cut(away)
         here.delete_many(range(100))
         eventually(lambda: len(there) == 1 and there.regions["node"].connected == 1)
@@ -48,7 +48,7 @@ def test_2_what_was_deleted_or_expired_stays_away_however_long_a_node_was_cut_of
         eventually(lambda: here.stats()["dead"] == there.stats()["dead"] == 0)  # nobody even remembers
         assert (len(here), len(there), len(away)) == (0, 0, 100)
         cluster.heal()
-        assert cluster.converged()
+        assert cluster.converged(15)
         assert [dict(node) for node in cluster] == [{}, {}, {}]
         assert "session" not in away
 
@@ -65,7 +65,7 @@ def test_3_the_value_that_all_see_is_the_newest_that_has_left_its_node():
         eventually(lambda: "from one who is gone" in second)
         first.close()
         cluster.heal()
-        assert cluster.converged()
+        assert cluster.converged(15)
         for key, (version, value) in versions.items():
             assert (second.version(key), second[key], third[key]) == (version, value, value)
         assert third["from one who is gone"] == 1
@@ -94,7 +94,7 @@ def test_5_a_clock_that_is_a_year_fast_spoils_nothing():
         one, other = cluster
         one.set("session", "abc", ttl="1h")
         one["price"] = 7
-        assert cluster.converged()
+        assert cluster.converged(15)
         address = one.status()["address"]
         with Node([address], cluster=one.cluster, listen="127.0.0.1:0", clock=fast) as liar:
             liar.wait_ready(2)
@@ -118,7 +118,7 @@ def test_6_what_a_node_keeps_is_bounded_also_while_nobody_takes_its_writes():
         assert one.stats()["bytes"] <= 2_000_000
         assert one.stats()["log_records"] <= 131_072
         cluster.heal()
-        assert cluster.converged(10)
+        assert cluster.converged(15)
         assert len(other) <= 1_000
         assert other.stats()["bytes"] <= 2_000_000
 
@@ -130,8 +130,9 @@ def test_7_who_has_little_memory_makes_nobody_forget():
         with Node([address], cluster=large.cluster, listen="127.0.0.1:0", maxsize=10, clock=cluster.clock) as small:
             assert small.wait_ready()
             for n in range(500):
-                small[n] = n
-                time.sleep(0.001)  # no faster than it leaves: what nobody has taken yet is evicted last, but it is
+                version = small.set(n, n)
+                if n % 5 == 4:  # what nobody has taken yet is evicted last, but it is
+                    assert small.wait_replicated(version, to="all", timeout=15).ok
             eventually(lambda: all(len(node) == 500 for node in cluster))
             eventually(lambda: small.digest() == large.digest())  # what it dropped it still knows of
             assert len(small) <= 10
@@ -140,7 +141,7 @@ def test_7_who_has_little_memory_makes_nobody_forget():
             assert [node[gone] for node in cluster] == [gone, gone]
 
 
-def eventually(true, seconds=10.0):
+def eventually(true, seconds=15.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
