@@ -346,7 +346,7 @@ def pruned_without_agreement() -> list[Patch]:
     return [Patch(removal, "to_prune", broken)]
 
 
-@bug("clears")
+@bug("clear-amid-a-session")
 def busy_off() -> list[Patch]:
     """Sessions: who clears does not say BUSY: a session is taken in, or goes on, while what it covers is forgotten."""
     on_open = Sessions.on_open
