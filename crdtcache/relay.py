@@ -117,6 +117,10 @@ class Relay:
                 self.counts["refused"] += 1
                 return
             far = await trio.open_tcp_stream(*address)
+            if self._cut(source, target):  # meanwhile
+                self.counts["refused"] += 1
+                reset(far)
+                return
             connection = _Connection(source, target, near, far)
             self._connections.append(connection)
             self.counts["opened"] += 1
