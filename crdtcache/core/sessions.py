@@ -168,8 +168,7 @@ class Sessions:
         rows, _, mark = self._position(reading)
         # Never beyond the own clock: where the slowest heard is a fast one, the peer must not go by it alone.
         slowest_ms = min(slowest or 0, reading.wall_ms)
-        size, prune_mark = len(self._held.store.entries), self._held.context.prune_mark
-        return Ready(number, rows, slowest_ms, mark, size, (), prune_mark)
+        return Ready(number, rows, slowest_ms, mark, len(self._held.store.entries), (), self._held.context.prune_mark)
 
     def _swept(self, reading: Reading, slowest: int | None) -> bool:
         """Let die what has expired; False where there is more of it than one step may take."""
@@ -397,6 +396,5 @@ def _is_news(mine: Entry, listed: Entry, lately_ms: int) -> bool:
 
     What has expired after `lately_ms` dies there by itself; the two have only not swept at the same instant.
     """
-    if mine[TOUCH:STATE] != listed[TOUCH:STATE]:
-        return True
-    return mine[STATE] == DEAD != listed[STATE] and mine[EXPIRES] <= lately_ms
+    leased = mine[TOUCH:STATE] != listed[TOUCH:STATE]
+    return leased or (mine[STATE] == DEAD != listed[STATE] and mine[EXPIRES] <= lately_ms)
