@@ -151,7 +151,7 @@ class Inbox:
             self._outbox.answer_gone(link, applied.gone)
         if applied.rejected:
             self._counts["rejected"] += applied.rejected
-            if link.hello.origin == part.origin:
+            if link.hello.origin == part.origin and self._compared(link, reading):
                 ahead = max(stamp_ms(item.latest) for item in part.items) - reading.wall_ms
                 self._break_link(link, f"its clock is {ahead} ms ahead; the limit is {self._tuning.reject_ms}", reading)
                 return
@@ -274,7 +274,8 @@ class Inbox:
         judged = self._held.clock.judge(mark[0], reading.wall_ms)
         if judged is Guard.REJECT:
             self._counts["rejected"] += 1
-            self._break_link(link, f"a clear {stamp_ms(mark[0]) - reading.wall_ms} ms ahead", reading)
+            if self._compared(link, reading):
+                self._break_link(link, f"a clear {stamp_ms(mark[0]) - reading.wall_ms} ms ahead", reading)
             return False
         if judged is Guard.PARK:
             self._counts["parked"] += 1
@@ -282,3 +283,13 @@ class Inbox:
         if self._held.raise_clear_mark(mark):
             self._interrupt()
         return True
+
+    def _compared(self, link: Link, reading: Reading) -> bool:
+        """Whether this link has had the time to compare clocks: before that, the wrong one may be the own.
+
+        A replica that two wrong clocks had talked into yesterday broke each link to those who were right, at the
+        first thing it heard of today, and never heard what time it is (kitchen-sink, seed 50664).
+        """
+        line = self._members.known[link.hello.origin].line
+        heard = line is not None and line.since_ns >= link.start_ns
+        return heard or reading.mono_ns - link.start_ns >= self._tuning.silent_ms * _MS

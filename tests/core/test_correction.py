@@ -15,6 +15,7 @@ from crdtcache.core.rewind import rewind
 from tests.core.world import FAST, WALL_MS, Stubborn, World
 
 MINUTES_MS = 600_000
+DAY_MS = 86_400_000
 BAD = [MINUTES_MS, -MINUTES_MS]
 LONG = replace(FAST, log_records=1_000)
 CLUSTERS = ["ab", "abc", "abcde"]
@@ -208,6 +209,25 @@ def test_the_only_peer_that_is_left_talks_nobody_into_what_others_have_contradic
     world.run(2_000)
     assert error_ms(world, "b") == 0
     assert world["b"].correction.reason == ""
+
+
+def test_whoever_was_talked_into_yesterday_hears_what_time_it_is() -> None:
+    """Before the clocks of a link are compared, nothing that it says of today breaks it (kitchen-sink, seed 50664)."""
+    world = met("abc")
+    for other in "bc":
+        world.cut("a", other)
+    for member in world["a"].members.known.values():
+        assert member.line is not None
+        member.line = member.line._replace(plain=member.line.plain - DAY_MS, used=member.line.used - DAY_MS)
+    world["a"].correction.state = world["a"].correction.state[0], -DAY_MS
+    world["b"].clear(world.reading("b"))
+    world.run(100)
+    for other in "bc":
+        world.link("a", other)
+    world.run(2_000)
+    assert world["a"].correction.ms == 0
+    assert world["a"].stats()["links_broken"] <= 2, "who begins anew does so on new links"
+    world.calm()
 
 
 @pytest.mark.parametrize("off", BAD)
