@@ -1,10 +1,12 @@
-"""The README's snippets: all of them compile, and those that need neither a host nor a peer are run as they stand."""
+"""The README's snippets: all of them compile; each runs here as it stands, with a neighbour where it asks for one."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +33,52 @@ def snippets(heading: str = "") -> list[str]:
 @pytest.mark.parametrize("number", range(len(snippets())))
 def test_it_compiles(number):
     compile(snippets()[number], f"README.md, snippet {number + 1}", "exec")
+
+
+@pytest.fixture
+def neighbour():
+    """Who is already there when a snippet runs."""
+    with Node(listen="127.0.0.1:0", secret="change me", name="neighbour") as node:
+        yield node
+
+
+def run_beside(neighbour: Node, snippet: str, names: dict[str, object] | None = None) -> None:
+    """The snippet as it stands, but for where the neighbour is, and that it listens on loopback."""
+    there = neighbour.status()["address"]
+    text, count = re.subn(r"Node\(peers=\[[^]]*\]", f'Node(peers=["{there}"], listen="127.0.0.1:0"', snippet)
+    assert count == 1
+    exec(text, {"__name__": "readme", **(names or {})})
+
+
+def seen(node: Node, key: str) -> object:
+    """What is there of `key`, once it has come."""
+    end = time.monotonic() + 10
+    while key not in node and time.monotonic() < end:
+        time.sleep(0.005)
+    return node.get(key)
+
+
+def test_the_first_one(neighbour, capsys):
+    run_beside(neighbour, snippets()[0])
+    assert capsys.readouterr().out == "{'name': 'Ada'}\n"
+    assert seen(neighbour, "user:42") == {"name": "Ada"}
+    assert 1795 < neighbour.ttl("session") <= 1800
+
+
+def test_quick_start_with_trio_and_with_threads(neighbour):
+    trio_one, _, threads = snippets("## Quick start")
+    run_beside(neighbour, trio_one)
+    assert seen(neighbour, "greeting") == "hello"
+    run_beside(neighbour, threads)
+    assert seen(neighbour, "k") == "v"
+
+
+def test_two_processes_on_one_machine(neighbour, capsys):
+    [snippet] = snippets("### Two processes on one machine")
+    short = snippet.replace("range(60)", "range(3)").replace("sleep(1)", "sleep(0.05)")
+    run_beside(neighbour, short.replace('["localhost"]', '["localhost"], secret="change me"'))
+    assert capsys.readouterr().out.count("seen by") == 3
+    assert isinstance(seen(neighbour, f"seen by {os.getpid()}"), float)
 
 
 def test_cached_writes_and_invalidates():
