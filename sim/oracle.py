@@ -73,6 +73,7 @@ class Oracle:
         self.removals: dict[str, list[Write]] = {}
         self.by_version: dict[Version, Write] = {}
         self.clears: list[tuple[Version, int, int]] = []  # version, node, process
+        self.taken_back: list[Version] = []  # clears that their writer holds no more
         self.last: dict[int, int] = {}  # origin -> its greatest stamp
         self.again: dict[Version, Version] = {}  # what a write became whose writer has stamped it anew
         # Writes that may be gone: beaten for good by one that was stamped anew since, below them; pruned unheard.
@@ -102,7 +103,7 @@ class Oracle:
     def take_back(self, origin: int, above: int, mark: Version, believed: Callable[[Version], bool]) -> None:
         """The writes of an origin above a stamp were never made, but for those that somebody has believed.
 
-        A clear that nobody has believed became `mark`.
+        A clear among them became `mark`, and counts as it was once somebody believes it: it may be on its way.
         """
         for lists in (self.writes, self.removals):
             for key, writes in list(lists.items()):
@@ -111,10 +112,9 @@ class Oracle:
                     lists[key] = kept
                 else:
                     del lists[key]
-        self.clears = [
-            (v if v[1] != origin or v[0] <= above or believed(v) else mark, node, process)
-            for v, node, process in self.clears
-        ]
+        back = [clear for clear in self.clears if clear[0][1] == origin and clear[0][0] > above]
+        self.taken_back += [version for version, _, _ in back]
+        self.clears += [(mark, node, process) for _, node, process in back]
 
     def stamp_again(self, before: Version, entry: Entry, who: tuple[int, int], held: Collection[Version]) -> None:
         """A write goes on as `entry`, under another version or with another lease, by `who`: node and process.

@@ -259,10 +259,16 @@ class World:
             check.final()
 
     def cleared(self, version: tuple[int, int]) -> bool:
-        """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
+        """Whether there was a clear above that version.
+
+        One of a clock that lies, or that its writer has taken back, counts once others believe it.
+        """
         honest = [n.replica.map.context.clear_mark for n in self.nodes if n.replica and n.index not in self.rogues]
-        believed = max(honest, default=(0, 0))
-        return any(v > version and (node not in self.rogues or v <= believed) for v, node, _ in self.oracle.clears)
+        believed, back = max(honest, default=(0, 0)), self.oracle.taken_back
+        return any(
+            v > version and (v <= believed or (node not in self.rogues and v not in back))
+            for v, node, _ in self.oracle.clears
+        )
 
     def untold(self, write: Write) -> bool:
         """Whether its writer had met nobody then: if it had no room either, it may have forgotten it whole."""
