@@ -69,6 +69,11 @@ class Verdicts(Check):
         since, troubles = self.world.now - bound_ms(self.world) * MS, self._troubles.get(node.index, ())
         return all(end < since or start > self.world.now for start, end in troubles)
 
+    def _stood_still(self, node: Node) -> int:
+        """When its last pause ended, 0 without one."""
+        pauses = (f.end_ms for f in self.world.plan.faults if f.kind == "pause" and node.index in f.nodes)
+        return max(pauses, default=0) * MS
+
     def final(self) -> None:
         """All who run know who does not any more, and who does."""
         world = self.world
@@ -79,8 +84,10 @@ class Verdicts(Check):
             for origin, member in node.replica.members.known.items():
                 if origin in running and member.claim.gone:
                     raise self.fail(f"still holds n{running[origin].index} to be gone", node=node.index)
+                # Who is succeeded is gone whatever is said of it; and who stood still gives everybody their time again.
+                known = member.claim.gone or node.replica.members.succeeded(member)
                 ended = self._ran.get(origin, world.now)
-                met = max(ended, node.started_at)
-                if world.now - met > bound and not member.claim.gone:
+                met = max(ended, node.started_at, self._stood_still(node))
+                if world.now - met > bound and not known:
                     late = (world.now - ended) // MS
                     raise self.fail(f"does not know that {member.row.name} has ended {late} ms ago", node=node.index)
