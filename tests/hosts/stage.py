@@ -46,8 +46,8 @@ class Host:
         environment |= {"CRDTCACHE_PEERS": peers, "CRDTCACHE_LISTEN": "127.0.0.1:0", **variables}
         # gunicorn closes neither its listener nor the files by which its workers say that they live, and a worker of
         # uvicorn not the standard input that it opens anew.
-        own = rf"<socket.socket .*'127.0.0.1', {self.port}\)|<_io.FileIO name=\d+ mode='rb\+'|<_io.\w+ name=0 mode='rb?'"
-        self._of_the_host = re.compile(own)
+        files = r"<_io.FileIO name=\d+ mode='rb\+'|<_io.\w+ name=0 mode='rb?'"
+        self._of_the_host = re.compile(rf"<socket.socket .*'127.0.0.1', {self.port}\)|{files}")
         self.log = folder / f"{self.port}.log"
         command = [sys.executable, "-m", *(part.replace("PORT", str(self.port)) for part in command)]
         with self.log.open("w") as log:

@@ -242,6 +242,16 @@ def test_noise_when_all_agree(world):
     expect("I14", quiet.final)
 
 
+def test_the_dead_that_are_collected_meanwhile_may_cross_once(world):
+    quiet = check(world, Quiet)
+    quiet.converged()
+    quiet._dead[0].add((1, 2))
+    world.nodes[0].replica._counts["entries_sent"] += 1
+    quiet.final()
+    world.nodes[0].replica._counts["entries_sent"] += 1
+    expect("I14", quiet.final)
+
+
 def test_not_converged(world):
     forge(world, 1, "k", dead_entry(1, 2))
     assert world.unsettled() == "maps differ"
