@@ -109,8 +109,8 @@ class Accounted(Check):
                 held = entries.get(key)
                 if held is not None and held[:2] >= covered.version:
                     continue
-                # Two clocks that lie may let it die early anywhere (see I10).
-                lied = node.index in world.rogues or len(world.rogues) > 1
+                # Two clocks that lie may let it die early anywhere, and one that talks another into it (see I10).
+                lied = node.index in world.rogues or len(world.rogues) > 1 or _misled(world)
                 if covered.may_lapse_by(latest_ms) or (lied and covered.may_lapse):
                     continue
                 if covered.node == node.index and world.untold(covered):
@@ -214,7 +214,7 @@ class Expiry(Check):
     def sample(self) -> None:
         """What died had expired, or was removed by somebody."""
         world = self.world
-        if len(world.rogues) > 1 or any(self._misled(node) for node in world.nodes):
+        if len(world.rogues) > 1 or _misled(world):
             return
         now_ms = world.unix_ms + world.skew_ms
         self._turn += 1
@@ -243,9 +243,6 @@ class Expiry(Check):
                     key=key,
                 )
 
-    def _misled(self, node: Node) -> bool:
-        return node.index not in self.world.rogues and node.wrong_ms > self.world.skew_ms + 1
-
     def _learn(self) -> None:
         """Which touches everybody knows, and no frame that does not know of them can still arrive."""
         now = self.world.now
@@ -262,6 +259,11 @@ class Expiry(Check):
             if now - since >= self._travel:
                 lease, since, before = least, now, lease
             self._known[write.version] = lease, since, before
+
+
+def _misled(world: Watched) -> bool:
+    """Whether an honest clock was talked into a wrong time by one that lies."""
+    return any(n.index not in world.rogues and n.wrong_ms > world.skew_ms + 1 for n in world.nodes)
 
 
 class Monotonic(Check):

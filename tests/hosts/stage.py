@@ -44,9 +44,9 @@ class Host:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("CRDTCACHE_", "COV"))}
         environment |= {"PYTHONDEVMODE": "1", "PYTHONWARNINGS": "error", "CRDTCACHE_CLUSTER": f"hosts-{self.port}"}
         environment |= {"CRDTCACHE_PEERS": peers, "CRDTCACHE_LISTEN": "127.0.0.1:0", **variables}
-        # gunicorn closes neither its listener nor the files by which its workers say that they live, and a worker of
+        # gunicorn closes neither its sockets nor the files by which its workers say that they live, and a worker of
         # uvicorn not the standard input that it opens anew.
-        files = r"<_io.FileIO name=\d+ mode='rb\+'|<_io.\w+ name=0 mode='rb?'"
+        files = r"gunicorn\.ctl>|<_io.FileIO name=\d+ mode='rb\+'|<_io.\w+ name=0 mode='rb?'"
         self._of_the_host = re.compile(rf"<socket.socket .*'127.0.0.1', {self.port}\)|{files}")
         self.log = folder / f"{self.port}.log"
         command = [sys.executable, "-m", *(part.replace("PORT", str(self.port)) for part in command)]
