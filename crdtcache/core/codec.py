@@ -18,6 +18,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgpack
@@ -334,13 +335,16 @@ def _flags(part: Slice) -> tuple[bool, ...]:
     return (part.entry, part.ack) if part.ack else (True,) if part.entry else ()
 
 
+@lru_cache(4_096)
+def _member(row: object) -> MemberRow:
+    # Everybody names the same ones, again and again: they are checked, and kept, once.
+    origin, born, name, region, zone, address, down_ms, *_ = _tuple(row)
+    texts = _text(name), _text(region), _text(zone), _text(address)
+    return MemberRow(_number(origin), _number(born), *texts, _number(down_ms))
+
+
 def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
-    members = [
-        MemberRow(
-            _number(origin), _number(born), _text(name), _text(region), _text(zone), _text(address), _number(down_ms)
-        )
-        for origin, born, name, region, zone, address, down_ms, *_ in _tuple(part[4])
-    ]
+    members = [_member(row) for row in _tuple(part[4])]
     return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, *map(_number, part[5:9]))
 
 
