@@ -14,12 +14,12 @@ from statistics import median
 from typing import NamedTuple
 
 from crdtcache.core.codec import Limits, decode
-from crdtcache.core.messages import Slice
+from crdtcache.core.messages import MemberRow, Slice
 from crdtcache.core.outcome import Change
 from crdtcache.core.spread import Place, Spread, group_of
 from sim.adapter import Node
 from sim.checks.base import Check, Watched
-from sim.engine import MS, SECOND
+from sim.engine import MS, SECOND, Rank
 from sim.machines import Machine
 from sim.network import Connection, Endpoint
 from sim.oracle import Write
@@ -38,6 +38,7 @@ MATRIX = (
 )
 _QUIET_MS = 1_000  # after the writes, for the last of them to arrive
 _MEET_S_PER_NODE = 0.08
+_MEET_ALL = 200  # more nodes know each other from the start: that a thousand meet at once is not what is measured
 
 
 class Figures(NamedTuple):
@@ -105,11 +106,17 @@ class _Crossings:
 def _world(nodes: int, seed: int, ops: list[Op]) -> tuple[World, _Arrivals]:
     regions = len(MATRIX)
     first = range(min(nodes, 2 * regions))
+    acquainted = nodes > _MEET_ALL
     plan = Plan(
         scenario="traffic",
         seed=seed,
         machines=tuple(
-            Machine(index=i, region=i % regions, region_name=f"r{i % regions}", seeds=tuple(s for s in first if s != i))
+            Machine(
+                index=i,
+                region=i % regions,
+                region_name=f"r{i % regions}",
+                seeds=((i + 1) % nodes,) if acquainted else tuple(s for s in first if s != i),
+            )
             for i in range(nodes)
         ),
         ops=tuple(ops),
@@ -120,7 +127,18 @@ def _world(nodes: int, seed: int, ops: list[Op]) -> tuple[World, _Arrivals]:
     arrivals = world.checks[0]
     assert isinstance(arrivals, _Arrivals)
     world.prepare()
+    if acquainted:
+        world.engine.at(1, Rank.FAULT, _acquaint, world)
     return world, arrivals
+
+
+def _acquaint(world: World) -> None:
+    """All know of all, as if from a file, and none is linked yet."""
+    hellos = [node.replica.hello(node.reading()) for node in world.nodes if node.replica is not None]
+    rows = [MemberRow(h.origin, h.generation, h.name, h.region, h.zone, h.advertise, 0) for h in hellos]
+    for node in world.nodes:
+        if node.replica is not None:
+            node.replica.meet(rows, node.reading())
 
 
 def measure(nodes: int, writes: int = 200, seed: int = 1) -> Figures:

@@ -13,7 +13,7 @@ Decision: a clear mark is believed before anything else of its message, for what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from crdtcache.core.clock import Guard, Reading, stamp_ms
 from crdtcache.core.codec import encode
@@ -29,6 +29,7 @@ from crdtcache.core.messages import (
     Context,
     Gone,
     Heard,
+    MemberRow,
     Message,
     Open,
     Probe,
@@ -191,7 +192,7 @@ class Inbox:
         self._members.heard(sender, context.clock_ms, now, line)
         if not self._believe(link, context.clear_mark, reading):
             return
-        self._meet(context, reading)
+        self.meet(context.members, reading)
         limit = self._held.clock.limit(reading.wall_ms)
         own = self._held.context
         # The first rows on a link speak of what no push on it will bring.
@@ -199,7 +200,7 @@ class Inbox:
         frontier, lasts = own.frontier, own.last
         for row in context.rows:
             origin, last, now = row
-            link.rows[origin] = now
+            link.heard(row)
             if origin == self._held.origin:
                 self._held.sent = max(self._held.sent, now)  # a fork has what it never was sent
             # Most rows say what is known.
@@ -214,12 +215,12 @@ class Inbox:
             self._outbox.tell(link, reading)
         self._compare(link, context.root, reading)
 
-    def _meet(self, context: Context, reading: Reading) -> None:
-        """Whom the peer has met."""
+    def meet(self, rows: Iterable[MemberRow], reading: Reading) -> None:
+        """Whom somebody else has met."""
         now = reading.mono_ns
         known = self._members.known
         count = len(known)
-        for told in context.members:
+        for told in rows:
             member = known.get(told.origin)
             if member is None or member.link is None:
                 member = self._members.learn(told, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from crdtcache.core.entry import Key
-from crdtcache.core.messages import Hello
+from crdtcache.core.messages import Hello, Row
 from crdtcache.core.session import Session
 from crdtcache.core.spread import Tell
 
@@ -49,6 +49,8 @@ class Link:
         "said",
         "sent_ns",
         "session",
+        "signed",
+        "signed_ns",
         "start_ns",
         "their_ms",
         "told_ns",
@@ -75,9 +77,13 @@ class Link:
         self.asks: dict[int, None] = {}  # origins that wait for the peer's row: the next slice says so
         self.due_rows: dict[int, None] = {}  # origins of which the peer is to get a row
         self.before = 0  # the last own write before the link, 0 once the peer has asked for what it lacked of those
-        self.rows: dict[int, int] = {}  # origin -> the peer's frontier, as last heard
-        self.met: dict[int, None] = {}  # members that were named in a context message
-        self.said: dict[int, int] = {}  # origin -> the own frontier, as last told in a context message
+        # Origins that have written -> the peer's frontier, as last heard; the own frontier, as last told in a context
+        # message. Of who never wrote there is nothing to have: a thousand idle members would take 100 kB on each link.
+        self.rows: dict[int, int] = {}
+        self.said: dict[int, int] = {}
+        self.signed = 0  # the last own write that a sign of life has told of
+        self.signed_ns = 0  # when one did last
+        self.met = 0  # the number of the last member that was named in a context message
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this
@@ -98,6 +104,12 @@ class Link:
         message = self.control.popleft()
         self.waiting -= len(message) + _HEAD_BYTES
         return message
+
+    def heard(self, row: Row) -> None:
+        """Note how far the peer has accounted for one origin."""
+        origin, last, now = row
+        if last or origin in self.rows or origin == self.hello.origin:
+            self.rows[origin] = now
 
     @property
     def goes_on(self) -> bool:

@@ -12,6 +12,7 @@ simulator runs the very same policy. Source: DESIGN section 12.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from crdtcache.core.claims import Claim, Standing, Suspicion
@@ -24,6 +25,7 @@ __all__ = ["Member", "Members"]
 
 _MS = 1_000_000
 _MOST_MEMBERS = 10_000
+_OTHERS = 8  # that are not worth a link are called at once by who has none
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Member:
     """One member: what it said of itself, its link if connected, its clock as last heard."""
 
     row: MemberRow
+    number: int  # in the order in which they were met
     link: int | None = None
     up_ns: int = 0  # when its link came up
     down_ns: int = 0  # since when it is not connected
@@ -68,7 +71,8 @@ class Members:
     tuning: Tuning
     rng: random.Random
     name: str = ""
-    known: dict[int, Member] = field(default_factory=dict)
+    known: dict[int, Member] = field(default_factory=dict)  # by their numbers
+    met: int = 0  # how many ever
     addresses: dict[str, _Address] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)  # the greatest generation of each name
     mesh: dict[int, None] | None = None  # with whom a link is worth having; None: with everybody
@@ -105,7 +109,8 @@ class Members:
             return member
         if len(self.known) >= _MOST_MEMBERS:
             self.forget(now_ns)
-        member = self.known[row.origin] = Member(row._replace(down_ms=0), down_ns=down_ns)
+        member = self._meet(row._replace(down_ms=0) if row.down_ms else row)
+        member.down_ns = down_ns
         self._note_generation(row)
         entry = self.addresses.get(row.advertise)
         if entry is None and row.advertise:
@@ -122,7 +127,7 @@ class Members:
     def up(self, hello: Hello, link: int, now_ns: int, dialed: str | None) -> Member:
         """A link to this member is up."""
         row = MemberRow(hello.origin, hello.generation, hello.name, hello.region, hello.zone, hello.advertise, 0)
-        member = self.known.setdefault(hello.origin, Member(row))
+        member = self.known.get(hello.origin) or self._meet(row)
         if member.link != link:
             member.up_ns = now_ns
         member.row, member.link = row, link
@@ -138,6 +143,11 @@ class Members:
                 if entry.origin != hello.origin:
                     entry.origin, entry.failures = hello.origin, 0
                 entry.calling_ns, entry.own = 0, False
+        return member
+
+    def _meet(self, row: MemberRow) -> Member:
+        self.met += 1
+        member = self.known[row.origin] = Member(row, self.met)
         return member
 
     def down(self, member: Member, now_ns: int) -> None:
@@ -219,13 +229,20 @@ class Members:
             return []
         due = []
         self.next_call_ns = NEVER
+        wanted = {text: entry for text, entry in self.addresses.items() if self._wanted(entry)}
+        calls = {t: entry for t, entry in wanted.items() if entry.origin not in self.known or self.worth(entry.origin)}
         alone = not any(member.link is not None for member in self.known.values())
-        for text, entry in self.addresses.items():
-            if self._wanted(entry) and (alone or entry.origin not in self.known or self.worth(entry.origin)):
-                if max(entry.due_ns, self._call_ends(entry)) <= now_ns:
-                    entry.calling_ns = now_ns
-                    due.append(text)
-                self._note_due(entry)
+        # Where all that are worth a call were called in vain, others as well, a few at a time.
+        others = _OTHERS if alone and all(entry.failures for entry in calls.values()) else 0
+        for text, entry in wanted.items():
+            if text not in calls:
+                if not others:
+                    continue
+                others -= entry.calling_ns > 0 or entry.due_ns <= now_ns
+            if max(entry.due_ns, self._call_ends(entry)) <= now_ns:
+                entry.calling_ns = now_ns
+                due.append(text)
+            self._note_due(entry)
         return due
 
     def _note_due(self, entry: _Address) -> None:
@@ -268,15 +285,18 @@ class Members:
 
     def in_use(self, now_ns: int) -> list[Member]:
         """Members connected, or gone for less than `gc_hold_ms`, neither left nor succeeded (design section 7)."""
-        hold = self.tuning.gc_hold_ms * _MS
-        return [
-            member
-            for member in self.known.values()
-            if member.link is not None
-            or (
-                now_ns - member.down_ns < hold and member.claim.standing != Standing.LEFT and not self.succeeded(member)
-            )
-        ]
+        since = now_ns - self.tuning.gc_hold_ms * _MS
+        return [member for member in self.known.values() if self._is_in_use(member, since)]
+
+    def any_in_use(self, now_ns: int) -> bool:
+        """Whether there is one at least."""
+        since = now_ns - self.tuning.gc_hold_ms * _MS
+        return any(self._is_in_use(member, since) for member in self.known.values())
+
+    def _is_in_use(self, member: Member, since_ns: int) -> bool:
+        return member.link is not None or (
+            member.down_ns > since_ns and member.claim.standing != Standing.LEFT and not self.succeeded(member)
+        )
 
     def alive(self, now_ns: int, down_for_ms: int = 0) -> list[Member]:
         """The members that are not believed to be gone; and those that are down for less than `down_for_ms`."""
@@ -301,11 +321,11 @@ class Members:
             if not entry.seed and (stale or (entry.origin and entry.origin not in self.known)):
                 del self.addresses[address]
 
-    def rows(self, now_ns: int) -> list[MemberRow]:
-        """The members in use, for others to meet and to wait for; who only dials out is none to call."""
+    def rows(self, now_ns: int, members: Iterable[Member]) -> list[MemberRow]:
+        """What others are told of these, to meet them and to wait for them."""
         return [
             member.row
             if member.link is not None
             else member.row._replace(down_ms=max(1, (now_ns - member.down_ns) // _MS))
-            for member in self.in_use(now_ns)
+            for member in members
         ]

@@ -124,7 +124,7 @@ class Context(NamedTuple):
     clock_ms: int
     clear_mark: tuple[int, int]
     members: list[MemberRow]
-    root: int  # of the digest; 0 in a sign of life, which is one row and nothing else
+    root: int  # of the digest; 0 in a sign of life, which is one row, or a frame without messages
     wall_ms: int = 0  # the sender's clock without correction
     heard_ms: int = 0  # the monotonic time in the last frame from the receiver, 0 if there was none
     ago_ms: int = 0  # how long ago that frame came, so that the receiver knows the round trip

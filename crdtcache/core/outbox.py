@@ -10,7 +10,8 @@ once, and memory does not grow with the slowest. Source: DESIGN section 6.
 
 from __future__ import annotations
 
-from heapq import nsmallest
+from collections.abc import Mapping
+from typing import TypeVar
 
 from crdtcache.core.answers import offer_of
 from crdtcache.core.clock import Reading
@@ -19,16 +20,18 @@ from crdtcache.core.correction import Correction
 from crdtcache.core.entry import Key
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
-from crdtcache.core.members import Members
+from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import Context, Gone, Offer, Row, TooOld
 from crdtcache.core.slices import make_slice
 from crdtcache.core.spread import Tell
 
 __all__ = ["Outbox"]
 
+_T = TypeVar("_T")
 _MS = 1_000_000
 _MOST_ROWS = 8_000  # in one message: of at most 28 bytes each, they fit a frame that is accepted
 _MOST_MEMBERS = 500
+_SIGNED = 8  # links that get the own row and clock in each keepalive_ms
 _IDLE_ROWS = 16  # of origins that have not written, in one message: each is told on some link within a minute
 _OLD_MEMBERS = 4  # that were named on the link before, so that they are waited for, and known where they were dropped
 
@@ -36,16 +39,24 @@ _OLD_MEMBERS = 4  # that were named on the link before, so that they are waited 
 class Outbox:
     """Makes the frames of one replica. `counts` are the replica's counters."""
 
-    __slots__ = ("_correction", "_counts", "_held", "_keepalive_ns", "_last", "_members", "_slice", "_turn")
+    __slots__ = ("_correction", "_counts", "_held", "_keepalive_ns", "_last", "_links", "_members", "_slice", "_turn")
 
-    def __init__(self, held: LWWMap, members: Members, correction: Correction, counts: dict[str, int]) -> None:
+    def __init__(
+        self,
+        held: LWWMap,
+        members: Members,
+        links: Mapping[int, Link],
+        correction: Correction,
+        counts: dict[str, int],
+    ) -> None:
         self._held = held
+        self._links = links
         self._last = held.context.last
         self._keepalive_ns = held.tuning.keepalive_ms * _MS
         self._correction = correction
         self._members = members
         self._counts = counts
-        self._turn = 0  # which of the members are named again
+        self._turn = 0  # which of the idle rows, and of the members, are told next
         # The slice made last: what it depends on, its bytes, its end, its items.
         self._slice: tuple[tuple[int, ...], bytes, int, int] = ((), b"", 0, 0)
 
@@ -76,7 +87,11 @@ class Outbox:
         if not messages:
             if reading.mono_ns - target.sent_ns < self._keepalive_ns:
                 return None
-            messages.append(encode(self._rows([self._held.origin], target, reading)))
+            # A sign of life: the own row and clock; where there are many links, mostly nothing, for nothing is new.
+            rare_ns = self._keepalive_ns * len(self._links) // _SIGNED
+            if last > target.signed or reading.mono_ns - target.signed_ns >= rare_ns:
+                target.signed, target.signed_ns = last, reading.mono_ns
+                messages.append(encode(self._rows([self._held.origin], target, reading)))
         target.sent_ns = reading.mono_ns
         self._counts["frames_sent"] += 1
         return frame(reading.mono_ns // _MS, messages)
@@ -164,23 +179,28 @@ class Outbox:
         After the first on a link: the rows of all who have written since the last one, and a few others in turn, or a
         hundred idle nodes would say 8 kB of nothing with each message. A row that stands still, as of a process that
         is gone, is told once: where services are restarted day and night, these would soon be all that there is to say.
-        Of the members, those that were not yet named on the link, and a few others.
+        Of the members, those that were met since the last one, and a few others in turn.
         """
         rows, clock_ms, mark = self.position(reading)
-        said, members = link.said, self._members.rows(reading.mono_ns)
-        rows = [row for row in rows if said.get(row.origin) != row.now]
+        said, used = link.said, self._members.in_use(reading.mono_ns)
+        fresh = [member for member in used if member.number > link.met][:_MOST_MEMBERS]
+        others: list[Member] = []
         if link.told_ns:
-            news = [row for row in rows if row.last > said.get(row.origin, 0)]
-            idle = [row for row in rows if row.last <= said.get(row.origin, 0)]
-            rows = news + nsmallest(_IDLE_ROWS, idle, key=lambda row: said.get(row.origin, 0))
-            fresh = [row for row in members if row.origin not in link.met]
-            others = [row for row in members if row.origin in link.met]
-            start = self._turn % max(1, len(others))
-            members = fresh + (others[start:] + others[:start])[:_OLD_MEMBERS]
-            self._turn += _OLD_MEMBERS
-        members = members[:_MOST_MEMBERS]
-        said.update((row.origin, row.now) for row in rows)
-        link.met.update((row.origin, None) for row in members)
+            here = {member.row.origin: None for member in used}
+            idle, news = [], []
+            for row in rows:
+                told = said.get(row.origin, 0)
+                if row.last > told or row.origin == self._held.origin:
+                    news.append(row)
+                elif row.now != told and (row.last or row.origin in here):
+                    idle.append(row)
+            named = [member for member in used if member.number <= link.met]
+            others = _in_turn(named, self._turn * _OLD_MEMBERS, _OLD_MEMBERS)
+            rows = news + _in_turn(idle, self._turn * _IDLE_ROWS, _IDLE_ROWS)
+            self._turn += 1
+        said.update((row.origin, row.now) for row in rows if row.last)
+        link.met = max([link.met, *(member.number for member in fresh)])
+        members = self._members.rows(reading.mono_ns, fresh + others)
         context = Context(rows, clock_ms, mark, members, self._held.digest.root(), *self._clocks(link, reading))
         link.say(encode(context))
         link.told_ns = reading.mono_ns
@@ -215,3 +235,9 @@ class Outbox:
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
         return own.rows()[:_MOST_ROWS], reading.wall_ms, own.clear_mark
+
+
+def _in_turn(those: list[_T], start: int, count: int) -> list[_T]:
+    """So many of them, from where the turn has come to."""
+    start %= max(1, len(those))
+    return (those[start:] + those[:start])[:count]

@@ -26,7 +26,7 @@ from crdtcache.tuning import Tuning
 __all__ = ["Relay"]
 
 _MS = 1_000_000
-_AT_ONCE = 32  # a view of so many is computed whenever it changes, a larger one after a while
+_AT_ONCE = 32  # a view of so many members is computed whenever it changes, a larger one after a while
 
 
 class Relay:
@@ -75,7 +75,9 @@ class Relay:
 
     def changed(self, reading: Reading) -> None:
         """A link has come or gone, or somebody's standing has changed."""
-        if len(self._links) <= _AT_ONCE:
+        # At once also where it is first found that there are too many to link with all: they would be called meanwhile.
+        known = len(self._members.known)
+        if known <= _AT_ONCE or (self._members.mesh is None and known >= self._tuning.full_mesh):
             self._look(reading.mono_ns)
         elif not self._due_ns:
             self._due_ns = reading.mono_ns + self._wait_ns

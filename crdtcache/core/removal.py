@@ -121,7 +121,7 @@ def to_prune(held: LWWMap, used: Container[int], links: Collection[Link], wall_m
         if ends(origin) < least
         and origin not in used
         and origin != held.origin
-        and all(link.rows.get(origin) == now for link in links)
+        and all(link.rows.get(origin, 0) == (now if origin in held.context.last else 0) for link in links)
     )
     excess = len(frontier) - tuning.origins
     most = excess + tuning.origins // 16 if excess > 0 else 0  # not one by one

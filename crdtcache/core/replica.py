@@ -35,6 +35,7 @@ from crdtcache.core.members import Member, Members
 from crdtcache.core.messages import (
     Context,
     Hello,
+    MemberRow,
 )
 from crdtcache.core.outbox import Outbox
 from crdtcache.core.outcome import Anew, Dial, Event, LinkBroken, PeerDown, PeerGone, PeerUp
@@ -151,7 +152,7 @@ class Replica:
         self.write = writer(self.map, self.map.fresh, most, self._settle_full)
         self.correction = Correction(self.tuning.max_drift_ms, reading)
         self._compare_ns = 0  # no comparison of clocks before this
-        self._outbox = Outbox(self.map, self.members, self.correction, self._counts)
+        self._outbox = Outbox(self.map, self.members, self._links, self.correction, self._counts)
         self._relay = Relay(self.map, self.members, self._links, self._ready, region, self.tuning)
         self._sessions = Sessions(
             self.map, self._links, self._gaps, self._counts, rng, region, self._outbox.position, self._slowest_ms
@@ -422,6 +423,10 @@ class Replica:
         """The resolved addresses of the configured peers, "ip:port" each, in place of those before."""
         self.members.learn_seeds(addresses, reading.mono_ns)
 
+    def meet(self, members: list[MemberRow], reading: Reading) -> None:
+        """Learn of members from elsewhere than a peer, as a registry or a file may have them."""
+        self._inbox.meet(members, reading)
+
     def dial_failed(self, address: str, reading: Reading) -> None:
         """A call was refused, timed out, or its greeting failed."""
         self.members.failed(address, reading.mono_ns)
@@ -582,7 +587,7 @@ class Replica:
             for link in self._links.values():
                 link.heard_ns = max(link.heard_ns, now - tuning.keepalive_ms * _MS)
             self._detector.stalled(now)
-        self.correction.holds = self.correction.holds and bool(self.members.in_use(now))
+        self.correction.holds = self.correction.holds and self.members.any_in_use(now)
         self._take_back(reading, 0)
         if held.clearing:
             removal.clear_step(held, reading, tuning.step_entries)

@@ -293,7 +293,7 @@ class Sessions:
             self._swept(reading, max(self._slowest_ms(reading) or 0, message.slowest_ms) or None)
         reach, limit = self._held.context.reach, self._held.clock.limit(reading.wall_ms)
         for row in message.rows:
-            link.rows[row.origin] = max(link.rows.get(row.origin, 0), row.now)
+            link.heard(row._replace(now=max(row.now, link.rows.get(row.origin, 0))))
             if row.origin != self._held.origin and reach(row.origin) < row.last <= limit:
                 self._gaps.want(row.origin, row.last, reading.mono_ns)
 

@@ -327,13 +327,27 @@ def test_who_is_behind_is_told_at_once_and_not_again_and_again() -> None:
         link.cursors[world["a"].origin] = world["a"].map.context.frontier[world["a"].origin]  # as if it was pushed
     row = Row(world["b"].origin, 0, world["b"].map.context.frontier[world["b"].origin])
     told = world["a"].stats()["contexts_sent"]
-    members = world["b"].members.rows(world.reading("b").mono_ns)
+    members = world["b"].members.rows(0, world["b"].members.known.values())
     message = ContextMessage([row, Row(A, 0, 1)], world.wall_ms("b"), (0, 0), members, 5)
     for _ in range(3):
         world.inject("b", "a", message)
     assert world["a"].stats()["contexts_sent"] == told + 1
     world.run(100)
     assert world.get("b", "k") == 1
+
+
+def test_a_link_remembers_nothing_of_members_that_never_wrote() -> None:
+    world = World([f"n{number}" for number in range(12)])
+    world.link_all()
+    world.put("n0", "k", 1)
+    world.run(5_000)
+    writer = world["n0"].origin
+    for replica in world.nodes.values():
+        assert len(replica.map.context.frontier) == 12
+        for link in replica._links.values():
+            assert link.rows.keys() <= {writer, link.hello.origin}
+            assert link.said.keys() <= {writer}
+            assert link.met == 11
 
 
 # ---- dots and the log -----------------------------------------------------------------------------------------------

@@ -273,7 +273,6 @@ def test_who_leaves_says_so_and_is_not_waited_for() -> None:
     other.told(1, statement(1, LEFT))
     other.lose(1)
     assert [member.row.origin for member in other.members.in_use(other.now)] == [2, 3]
-    assert other.members.rows(other.now)[0].origin == 2
 
 
 def test_who_has_left_and_goes_on_is_alive_in_a_higher_incarnation() -> None:

@@ -315,7 +315,9 @@ def test_who_is_connected_is_in_use_even_if_another_has_taken_its_name() -> None
     assert [member.row.origin for member in members.in_use(HOUR_MS * MS)] == [5, 6]
     members.down(members.known[5], HOUR_MS * MS)
     assert [member.row.origin for member in members.in_use(HOUR_MS * MS)] == [6]
-    assert members.rows(HOUR_MS * MS) == [MemberRow(6, younger.generation, "a", "default", "", "a:2738", 0)]
+    assert members.rows(HOUR_MS * MS, members.in_use(HOUR_MS * MS)) == [
+        MemberRow(6, younger.generation, "a", "default", "", "a:2738", 0)
+    ]
 
 
 def test_stopping_ends_every_link_and_forgets_calls_under_way() -> None:
@@ -363,3 +365,22 @@ def test_who_leaves_is_not_waited_for_and_is_back_when_it_starts_again() -> None
     world.run(100)
     assert [peer.standing for peer in world["a"].peers()] == ["alive"]
     assert len(world["a"].members.in_use(world.reading("a").mono_ns)) == 1
+
+
+def test_of_a_thousand_that_somebody_else_knows_only_those_worth_a_link_are_called_and_then_a_few_others() -> None:
+    world = World("a", tuning=QUICK)
+    rng = random.Random(3)
+    rows = [MemberRow(rng.randrange(1, 1 << 64), 1, f"n{i}", "default", "", f"n{i}:2738", 0) for i in range(1_000)]
+    address = {row.origin: row.advertise for row in rows}
+    world["a"].meet(rows, world.reading("a"))
+    worth = world["a"].members.mesh
+    assert worth is not None
+    assert len(worth) <= QUICK.full_mesh
+    wanted = {address[origin] for origin in worth}
+    assert {called for _, called in dials_within(world, "a", 150, fail=False)} == wanted
+    for called in wanted:
+        world["a"].dial_failed(called, world.reading("a"))
+    others = [called for _, called in dials_within(world, "a", 25, fail=False) if called not in wanted]
+    assert 0 < len(others) <= 8
+    later = [called for _, called in dials_within(world, "a", 1_000) if called not in wanted]
+    assert len(set(later)) > 8, "the same ones again and again"

@@ -146,3 +146,21 @@ def test_no_frame_is_larger_than_what_every_peer_accepts(kind: str) -> None:
     offer = encode(Offer(1, 1, [(item.key, item.entry) for item in part.items]))
     assert len(offer) <= len(data)
     assert decode(data, Limits(1_024, DEFAULT.inline_bytes))[1] == [part]
+
+
+def test_where_there_are_many_links_most_signs_of_life_say_nothing_and_a_lost_push_is_noticed_all_the_same() -> None:
+    rare = replace(FAST, context_ms=60_000, compare_ms=60_000, star_members=40)
+    world = World([f"n{number}" for number in range(33)], tuning=rare)
+    world.link_all()
+    world.run(4 * FAST.keepalive_ms)
+    said: list[int] = []
+    world.watch = lambda _, __, data: said.append(len(decode(data, Limits(64, 1_024))[1]))
+    world.run(10 * FAST.keepalive_ms)
+    assert 0.65 < said.count(0) / len(said) < 0.85
+    world.put("n0", "k", 1)
+    for other in list(world.nodes)[1:]:
+        world.pump("n0", other)
+        world.pipes["n0", other].frames.clear()
+        assert world.get(other, "k") is None
+    world.run(FAST.keepalive_ms + FAST.graft_delay_ms + 60)
+    assert [world.get(name, "k") for name in world.nodes] == [1] * 33

@@ -80,7 +80,7 @@ class Pipe:
 def is_sign_of_life(data: bytes) -> bool:
     """Whether a frame says nothing but that its sender is there: due by time, so `advance` makes its link ready."""
     messages = decode(data, Limits(1_024, 32_768))[1]
-    return [type(message) for message in messages] == [Context] and len(messages[0].rows) == 1  # type: ignore[union-attr]
+    return not messages or ([type(message) for message in messages] == [Context] and len(messages[0].rows) == 1)  # type: ignore[union-attr]
 
 
 class World:
