@@ -120,7 +120,7 @@ class Oracle:
         """A write goes on as `entry`, under another version or with another lease, by `who`: node and process.
 
         Of the writes in between, those that are not `held` anywhere any more had been beaten, as one of two
-        concurrent writes always is: no correction can bring them back.
+        concurrent writes always is: no correction can bring them back. Nor itself, once nobody holds it as it was.
         """
         write, version, lease = self.by_version.get(before), entry[:2], entry[2:5]
         if write is None:
@@ -131,7 +131,7 @@ class Oracle:
             return
         if who == (write.node, write.process):
             self.again[before] = version
-        between = [w.version for w in self.writes.get(write.key, []) if version < w.version < before]
+        between = [w.version for w in self.writes.get(write.key, []) if version < w.version <= before]
         self.waived.update(w for w in between if w not in held)
         self.wrote(replace(write, version=version, leases=leases, node=who[0], process=who[1]))
 

@@ -137,7 +137,7 @@ class NothingLost(Check):
             return  # all have left
         held = {str(key): entry for key, entry in shown(node.replica)}
         replicas = [n.replica for n in world.nodes if n.replica is not None and n.index in world.core]
-        mark = max([v for v, _, _ in world.oracle.clears if _covered(replicas, v)], default=(0, 0))
+        mark = max([v for v, _, _ in world.oracle.clears if _knows(replicas, v)], default=(0, 0))
         for key, writes in world.oracle.writes.items():
             entry = held.get(key)
             shows = entry[:2] if entry is not None else None
@@ -310,6 +310,12 @@ ENDING: tuple[type[Check], ...] = (Digests, NothingLost, Bounded, Quiet)
 
 def _covered(replicas: list[Replica], version: tuple[int, int]) -> bool:
     return any(r.map.context.covers(*version) or _holds(r, version) for r in replicas)
+
+
+def _knows(replicas: list[Replica], clear: tuple[int, int]) -> bool:
+    """Whether somebody has heard of a clear: what a prune mark covers nobody may have heard."""
+    contexts = [r.map.context for r in replicas]
+    return any(c.clear_mark == clear or (clear[1] in c.frontier and c.covers(*clear)) for c in contexts)
 
 
 def _holds(replica: Replica, version: tuple[int, int]) -> bool:
