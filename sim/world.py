@@ -86,6 +86,7 @@ class World:
         self.coverage: dict[str, int] = {}
         self._unsafe = 0
         self._alone: dict[tuple[int, int], int] = {}  # until when a process had met nobody
+        self._thin: dict[tuple[int, int], int] = {}  # until when it had met nobody, and had evicted something
         self._value = ""
         self.checks = [check(self) for check in checks]
         self._on_write = _overriding(self.checks, Check.wrote)
@@ -270,9 +271,13 @@ class World:
             for v, node, _ in self.oracle.clears
         )
 
-    def untold(self, write: Write) -> bool:
-        """Whether its writer had met nobody then: if it had no room either, it may have forgotten it whole."""
+    def alone(self, write: Write) -> bool:
+        """Whether its writer had met nobody then: nobody could wait for it."""
         return write.at <= self._alone.get((write.node, write.process), -1)
+
+    def untold(self, write: Write) -> bool:
+        """Whether its writer had met nobody then, and had no room either: it may have forgotten it whole."""
+        return write.at <= self._thin.get((write.node, write.process), -1)
 
     def unsettled(self) -> str:
         """Why the core is not settled: one map, one mesh, nothing missing that anybody knows of; "" where it is."""
@@ -314,8 +319,10 @@ class World:
 
     def _sample(self) -> None:
         for node in self.nodes:
-            if node.replica is not None and not node.replica.members.known and node.replica.map.evicted:
+            if node.replica is not None and not node.replica.members.known:
                 self._alone[node.index, node.process] = self.now
+                if node.replica.map.evicted:
+                    self._thin[node.index, node.process] = self.now
         for check in self._on_sample:
             check.sample()
         self.engine.at(self.now + _SAMPLE, Rank.SAMPLE, self._sample)

@@ -71,8 +71,11 @@ class Watched(Protocol):
     def cleared(self, version: tuple[int, int]) -> bool:
         """Whether there was a clear above that version; one of a clock that lies counts once others believe it."""
 
+    def alone(self, write: Write) -> bool:
+        """Whether its writer had met nobody then: nobody could wait for it."""
+
     def untold(self, write: Write) -> bool:
-        """Whether its writer had met nobody then: if it had no room either, it may have forgotten it whole."""
+        """Whether its writer had met nobody then, and had no room either: it may have forgotten it whole."""
 
     def unsettled(self) -> str:
         """Why the core has not settled; "" where it has."""

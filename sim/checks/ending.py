@@ -197,7 +197,7 @@ class NothingLost(Check):
         world = self.world
         tuning = world.plan.tuned()
         write = world.oracle.by_version.get(shows)
-        gone = write is not None and world.nodes[write.node].process != write.process
+        gone = write is not None and (world.nodes[write.node].process != write.process or world.alone(write))
         waited = world.strict and tuning.gc_hold_ms >= world.plan.calm_ms and not gone
         return not delete.had_seen(shows) and not waited
 

@@ -269,8 +269,9 @@ def _misled(world: Watched) -> bool:
 class Monotonic(Check):
     """I13: on one replica, what is visible of a key never goes back to an older version.
 
-    Unless the newer one has expired, or was deleted while the older one's writer was away for longer than gc_hold,
-    or is gone: then the older write, which its remover had not seen, may be taken in after the removal was forgotten.
+    Unless the newer one has expired, or was deleted while the older one's writer was away for longer than gc_hold, or
+    had met nobody yet, or is gone: then the older write, which its remover had not seen, may be taken in after the
+    removal was forgotten.
     """
 
     name = "I13"
@@ -304,7 +305,7 @@ class Monotonic(Check):
         if newer is not None and (newer.may_lapse_by(world.unix_ms + world.skew_ms) or world.untold(newer)):
             return True
         older = world.oracle.by_version.get(version)
-        gone = older is not None and world.nodes[older.node].process != older.process
+        gone = older is not None and (world.nodes[older.node].process != older.process or world.alone(older))
         if world.plan.tuned().gc_hold_ms >= world.plan.calm_ms and not gone:
             return False
         removals = world.oracle.removals.get(str(key), [])
