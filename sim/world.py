@@ -294,7 +294,7 @@ class World:
                 return f"n{node.index} has no link to n{apart[0]}"
             late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]
             if late:
-                return f"n{node.index} has not accounted for all that n{late[0].index} wrote"
+                return f"n{node.index} has not accounted for all that n{late[0].index} knows of"
             if not replica.caught_up():
                 return f"n{node.index} knows that it is missing something, or a session still runs"
         return "" if equal_maps(nodes) else "maps differ"
@@ -397,6 +397,6 @@ def _overriding(checks: Sequence[Check], hook: Callable[..., None]) -> list[Chec
 
 
 def _accounts(replica: Replica, other: Replica) -> bool:
-    """Whether a replica has accounted for everything that another wrote."""
-    origin = other.origin
-    return replica.map.context.frontier.get(origin, 0) >= other.map.context.last.get(origin, 0)
+    """Whether a replica has accounted for everything that another wrote, or knows that somebody wrote."""
+    reach = replica.map.context.reach
+    return all(reach(origin) >= last for origin, last in other.map.context.last.items())
