@@ -295,6 +295,8 @@ class World:
             late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]
             if late:
                 return f"n{node.index} has not accounted for all that n{late[0].index} knows of"
+            if _will_tell(replica):
+                return f"n{node.index} has something dead to collect, whose writer will be known again by its dot"
             if not replica.caught_up():
                 return f"n{node.index} knows that it is missing something, or a session still runs"
         return "" if equal_maps(nodes) else "maps differ"
@@ -400,3 +402,9 @@ def _accounts(replica: Replica, other: Replica) -> bool:
     """Whether a replica has accounted for everything that another wrote, or knows that somebody wrote."""
     reach = replica.map.context.reach
     return all(reach(origin) >= last for origin, last in other.map.context.last.items())
+
+
+def _will_tell(replica: Replica) -> bool:
+    context = replica.map.context
+    dead = (replica.store.entries[key] for key in replica.map.deleted)
+    return any(origin not in context.frontier and stamp > context.prune_mark for stamp, origin, *_ in dead)
