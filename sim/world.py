@@ -17,11 +17,10 @@ from time import perf_counter
 from crdtcache.core.clock import Reading
 from crdtcache.core.entry import Entry, Key, Version
 from crdtcache.core.outcome import Anew, Change
-from crdtcache.core.replica import Replica
 from sim import faults
 from sim.adapter import Node
 from sim.checks.base import Check, Violation
-from sim.checks.ending import ENDING, Converges, equal_maps
+from sim.checks.ending import ENDING, Converges
 from sim.checks.safety import SAFETY
 from sim.clocks import EPOCH_MS
 from sim.engine import MS, SECOND, Code, Engine, Rank
@@ -29,6 +28,7 @@ from sim.network import Network
 from sim.oracle import Oracle, Write
 from sim.plan import Expect, Fault, Op, Plan, skew_ms
 from sim.rand import Luck
+from sim.settled import unsettled
 
 __all__ = ["Result", "World", "played", "run"]
 
@@ -280,26 +280,8 @@ class World:
         return write.at <= self._thin.get((write.node, write.process), -1)
 
     def unsettled(self) -> str:
-        """Why the core is not settled: one map, one mesh, nothing missing that anybody knows of; "" where it is."""
-        nodes = [self.nodes[i] for i in self.core if self.nodes[i].replica is not None]
-        origins = {node.replica.origin: node.index for node in nodes if node.replica is not None}
-        for node in nodes:
-            replica = node.replica
-            assert replica is not None
-            if replica.map.clearing:
-                return f"n{node.index} is still clearing"
-            up = {m.row.origin for m in replica.members.known.values() if m.link is not None}
-            apart = [origins[o] for o in origins if o not in up | {replica.origin} and replica.members.worth(o)]
-            if apart:
-                return f"n{node.index} has no link to n{apart[0]}"
-            late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]
-            if late:
-                return f"n{node.index} has not accounted for all that n{late[0].index} knows of"
-            if _will_tell(replica):
-                return f"n{node.index} has something dead to collect, whose writer will be known again by its dot"
-            if not replica.caught_up():
-                return f"n{node.index} knows that it is missing something, or a session still runs"
-        return "" if equal_maps(nodes) else "maps differ"
+        """Why the core is not settled; "" where it is."""
+        return unsettled([self.nodes[i] for i in self.core if self.nodes[i].replica is not None])
 
     def _begin(self, fault: Fault) -> None:
         self.engine.note(Code.FAULT, -1, fault.amount, f"{fault.kind} {fault.nodes} {fault.pairs}".encode())
@@ -396,15 +378,3 @@ def played(world: World, *, progress: Callable[[int], None] | None = None, until
 def _overriding(checks: Sequence[Check], hook: Callable[..., None]) -> list[Check]:
     name = hook.__name__
     return [check for check in checks if getattr(type(check), name) is not getattr(Check, name)]
-
-
-def _accounts(replica: Replica, other: Replica) -> bool:
-    """Whether a replica has accounted for everything that another wrote, or knows that somebody wrote."""
-    reach = replica.map.context.reach
-    return all(reach(origin) >= last for origin, last in other.map.context.last.items())
-
-
-def _will_tell(replica: Replica) -> bool:
-    context = replica.map.context
-    dead = (replica.store.entries[key] for key in replica.map.deleted)
-    return any(origin not in context.frontier and stamp > context.prune_mark for stamp, origin, *_ in dead)
