@@ -2,7 +2,7 @@
 
 65,536 buckets by the top bits of the key's hash, 16-ary sums above them. A visible entry adds
 a hash of its key, version and lease (where that is not the one its set wrote) mod 2**64 to its bucket; every
-bucket has a sum, a visible count and a dead count. A node of the tree is one number, as in a heap: the root is 1,
+bucket has a sum and a count of all, the dead included. A node of the tree is one number, as in a heap: the root is 1,
 the children of n are 16 n to 16 n + 15, and 65,536 to 131,071 are the buckets.
 
 Decision: sum, not XOR (a delta applied twice must show), 64 bits, never the values and never the dead: what
@@ -73,14 +73,13 @@ def _buckets(node: int) -> tuple[int, int]:
 class Digest:
     """The tree of one replica over `entries`, the map that it must describe."""
 
-    __slots__ = ("_dead", "_entries", "_groups", "_stale", "_visible", "marks", "seed", "sums", "total")
+    __slots__ = ("_counts", "_entries", "_groups", "_stale", "marks", "seed", "sums", "total")
 
     def __init__(self, entries: dict[Key, Entry], seed: int) -> None:
         self._entries = entries
         self.seed = seed
         self.sums = array("Q", bytes(8 << BUCKET_BITS))
-        self._visible = array("I", bytes(array("I").itemsize << BUCKET_BITS))
-        self._dead = array("I", bytes(array("I").itemsize << BUCKET_BITS))
+        self._counts = array("I", bytes(array("I").itemsize << BUCKET_BITS))  # of all, the dead included
         self.total = 0  # of all sums, not yet mod 2**64
         self.marks: dict[Key, Header | None] = {}
         # Lists of the keys of each 4096th of the hash space, made when first used. A forgotten key stays in
@@ -113,23 +112,19 @@ class Digest:
             bucket = hash64(content, seed) >> BUCKET_SHIFT
             total = before = sums[bucket]
             if old is not None and old[STATE] != DEAD:
-                stamp, origin, touch, toucher, expires, state, *_ = old
+                stamp, origin, touch, toucher, expires, *_ = old
                 if expires or touch != stamp or toucher != origin:
                     total -= contribution(content, old)
                 else:
                     total -= hash64(content, stamp ^ origin ^ seed)
-            else:
-                state = DEAD
             if new is not None and new[STATE] != DEAD:
                 stamp, origin, touch, toucher, expires, _, _ = new
                 if expires or touch != stamp or toucher != origin:
                     total += contribution(content, new)
                 else:
                     total += hash64(content, stamp ^ origin ^ seed)
-                if state == DEAD:
-                    self._count(content, bucket, old, new, key)
-            else:
-                self._count(content, bucket, old, new, key)
+            if (old is None) is not (new is None):
+                self._count(content, bucket, 1 if old is None else -1, key)
             sums[bucket] = total & MASK
             self.total += total - before
         marks.clear()
@@ -140,17 +135,12 @@ class Digest:
         self.total &= MASK
         return self.total
 
-    def counts(self) -> tuple[int, int]:
-        """(visible, dead) entries in the map."""
-        self.fold()
-        return sum(self._visible), sum(self._dead)
-
     def node(self, node: int) -> tuple[int, int]:
         """(sum of the visible, count of all, the dead included) below a node. The caller has folded."""
         if node == ROOT:
             return self.total & MASK, len(self._entries)
         low, high = _buckets(node)
-        return sum(self.sums[low:high]) & MASK, sum(self._visible[low:high]) + sum(self._dead[low:high])
+        return sum(self.sums[low:high]) & MASK, sum(self._counts[low:high])
 
     def keys_below(self, node: int) -> Iterator[list[Key]]:
         """The keys below a node, group by group, each as it is held when its turn comes."""
@@ -175,32 +165,35 @@ class Digest:
 
     def rebuild(self) -> None:
         """Make the tree anew, in the same arrays: the write path holds on to them."""
-        for numbers in (self.sums, self._visible, self._dead, self._stale):
+        for numbers in (self.sums, self._counts, self._stale):
             numbers[:] = array(numbers.typecode, bytes(numbers.itemsize * len(numbers)))
         self._groups[:] = [None] * len(self._groups)
         self.total = 0
         self.marks.clear()
-        for key in self._entries:
-            self.mark(key, None)
-        self.fold()
+        self._mark_all()
 
     def rebuilt(self) -> Digest:
         """The same tree made anew from the map: what `check` compares with."""
         fresh = Digest(self._entries, self.seed)
-        fresh.rebuild()
+        fresh._mark_all()
         return fresh
+
+    def _mark_all(self) -> None:
+        for key in self._entries:
+            self.mark(key, None)
+        self.fold()
 
     def check(self) -> None:
         """AssertionError unless the tree equals one rebuilt from the map, and lists every key."""
         self.fold()
         fresh = self.rebuilt()
         assert fresh.leaves() == self.leaves(), "digest drift: sums or counts"
-        assert sum(self.sums) & MASK == self.root(), "digest drift: root"
+        assert fresh.root() == self.root(), "digest drift: root"
         assert sum(len(self.keys_of_group(g)) for g in self.groups()) == len(self._entries), "digest drift: keys"
 
-    def leaves(self) -> tuple[array[int], array[int], array[int]]:
-        """Sums, visible counts and dead counts of all buckets. The caller has folded."""
-        return self.sums, self._visible, self._dead
+    def leaves(self) -> tuple[array[int], array[int]]:
+        """Sums of the visible and counts of all, of each bucket. The caller has folded."""
+        return self.sums, self._counts
 
     def groups(self) -> Iterator[int]:
         """The groups that may hold keys."""
@@ -217,21 +210,17 @@ class Digest:
             return key.encode()  # type: ignore[union-attr]
         return b"\xff" + key if kind is bytes else b"\xfe" + key_bytes(key)  # type: ignore[operator]
 
-    def _count(self, content: bytes, bucket: int, old: Header | None, new: Entry | None, key: Key) -> None:
-        """The number of visible or dead entries of a bucket has changed, or a key has come or gone."""
-        changes: tuple[tuple[Entry | Header | None, int], ...] = ((old, -1), (new, 1))
-        for entry, by in changes:
-            if entry is not None:
-                counts = self._dead if entry[STATE] == DEAD else self._visible
-                counts[bucket] += by
+    def _count(self, content: bytes, bucket: int, by: int, key: Key) -> None:
+        """A key has come or gone."""
+        self._counts[bucket] += by
         group = hash64(content, self.seed) >> _GROUP_SHIFT
-        if old is None and new is not None:
+        if by > 0:
             listed = self._groups[group]
             if listed is None:
                 self._groups[group] = [key]
             else:
                 listed.append(key)
-        elif new is None and old is not None:
+        else:
             self._unlist(group)
 
     def _unlist(self, group: int) -> None:

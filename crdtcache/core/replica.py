@@ -822,7 +822,7 @@ class Replica:
         """Counters since the start, and sizes now."""
         self.settle()
         held = self.map
-        visible, dead = held.digest.counts()
+        dead = sum(map(len, held.dead()))
         return {
             **self._counts,
             "overwritten": held.overwritten,
@@ -830,7 +830,7 @@ class Replica:
             "expired": held.expired,
             "unsafe_gc": held.unsafe_gc,
             "live": self.store.live,
-            "visible": visible,
+            "visible": len(self.store.entries) - dead,
             "dead": dead,
             "bytes": self.store.bytes,
             "origins": len(held.context.frontier),

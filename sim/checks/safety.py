@@ -48,10 +48,15 @@ class NoResurrection(Check):
 
     def sample(self) -> None:
         """Everything that is visible anywhere."""
+        if not self.world.strict:
+            return
+        removals = self.world.oracle.removals
         for node in self.world.nodes:
             if node.replica is not None:
                 for key, entry in shown(node.replica):
-                    self._look(node, key, entry)
+                    deletes = removals.get(str(key))
+                    if deletes and deletes[-1].version > entry[:2]:
+                        self._look(node, key, entry)
 
     def final(self) -> None:
         """Without exceptions."""
@@ -101,12 +106,14 @@ class Accounted(Check):
             replica.settle()
             context, entries = replica.map.context, replica.store.entries
             for key, writes in world.oracle.writes.items():
+                held = entries.get(key)
+                if held is not None and held[:2] >= writes[-1].version:
+                    continue
                 covered = next((w for w in reversed(writes) if context.covers(*w.version)), None)
                 if covered is None or covered.removal or covered.version <= context.clear_mark:
                     continue
                 if covered.version in waived:
                     continue
-                held = entries.get(key)
                 if held is not None and held[:2] >= covered.version:
                     continue
                 # Two clocks that lie may let it die early anywhere, and one that talks another into it (see I10).
@@ -225,8 +232,10 @@ class Expiry(Check):
                 continue
             cleared = node.replica.map.context.clear_mark  # what it covers is removed, and goes in steps
             for key, entry in node.replica.store.entries.items():
+                if entry[STATE] != DEAD or entry[:2] <= cleared:
+                    continue
                 write = world.oracle.by_version.get(entry[:2])
-                if entry[STATE] != DEAD or entry[:2] <= cleared or write is None or write.removal:
+                if write is None or write.removal:
                     continue
                 if write.version in world.oracle.waived:
                     continue

@@ -19,7 +19,7 @@ class Held(Check):
         self.by_second = {}
 
     def sample(self):
-        dead = max((n.replica.map.digest.counts()[1] for n in self.world.nodes if n.replica is not None), default=0)
+        dead = max((n.replica.stats()["dead"] for n in self.world.nodes if n.replica is not None), default=0)
         second = self.world.now // 10**9
         self.by_second[second] = max(self.by_second.get(second, 0), dead)
 
