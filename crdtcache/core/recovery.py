@@ -22,12 +22,13 @@ def recover(held: LWWMap, mono_ns: int) -> None:
     _log(held)
     mark = held.context.clear_mark
     held.store.rebuild(held.fresh, lambda key, entry: entry[:2] > mark and key not in held.overdue)
-    since = {**held.lapsed, **held.deleted}
-    held.deleted.clear()
-    held.lapsed.clear()
+    aged = dict(held.aged)
+    since = {**aged, **held.lapsed, **held.deleted}
+    for queue in held.dead():
+        queue.clear()
     dead = [(since.get(key, mono_ns), key, entry) for key, entry in held.store.entries.items() if entry[STATE] == DEAD]
     for at, key, entry in sorted(dead, key=lambda found: found[0]):
-        (held.lapsed if entry[EXPIRES] else held.deleted)[key] = at
+        (held.aged if key in aged else held.lapsed if entry[EXPIRES] else held.deleted)[key] = at
     if mark > (0, 0):
         held.clearing = list(held.store.entries)
     held.digest.rebuild()

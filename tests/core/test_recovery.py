@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from crdtcache.core.clock import Reading
-from crdtcache.core.entry import VALUE
+from crdtcache.core.entry import DEAD, STATE, VALUE, dead_entry
 from crdtcache.core.replica import Replica
 
 _START = Reading(1_700_000_000_000, 1_000)
@@ -64,6 +64,8 @@ def filled() -> tuple[Replica, Reading]:
     replica.put("ends", 1, now.wall_ms + 60_000, now)
     replica.write("plain", "x", now.wall_ms)
     replica.settle()
+    long_ago = (now.wall_ms - 600_000) << 16
+    replica.map.offer("aged", dead_entry(long_ago, 9), now, None)
     return replica, now
 
 
@@ -73,6 +75,7 @@ ACTS: dict[str, Callable[[Replica, Reading], object]] = {
     "put, over the limit": lambda r, now: r.put("more", "new", 0, now),
     "write, over the limit": lambda r, now: (r.write("more", "new", now.wall_ms), r.settle()),
     "write over what expires": lambda r, now: (r.write("ends", "new", now.wall_ms), r.settle()),
+    "put over what died long ago": lambda r, now: r.put("aged", "new", 0, now),
     "delete": lambda r, now: r.delete("k1", now),
     "delete what is absent": lambda r, now: r.delete("k9", now),
     "touch": lambda r, now: r.touch("ends", now.wall_ms + 90_000, now),
@@ -104,5 +107,7 @@ def test_wherever_a_change_is_ended_the_map_is_whole_again_and_goes_on(name: str
         replica.delete("k2", now)
         replica.settle()
         replica.check()
+        dead = {key for key, entry in entries.items() if entry[STATE] == DEAD}
+        assert [set(queue) - dead for queue in replica.map.dead()] == [set()] * 3, "the living are not collected"
         assert replica.store.live <= 6
     assert line > 5
