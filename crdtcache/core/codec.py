@@ -212,6 +212,12 @@ def _number(value: object, most: int = _MAX64) -> int:
     return value
 
 
+def _origin(value: object) -> int:
+    if value == 0:  # nobody's: what is written in its name could not be passed on
+        raise FrameError("an origin of 0")
+    return _number(value)
+
+
 def _text(value: object) -> str:
     if value.__class__ is not str or len(value) > 255:
         raise FrameError("a name is a str of at most 255 characters")
@@ -230,7 +236,7 @@ def _pair(value: object) -> tuple[int, int]:
 
 
 def _rows(value: object) -> list[Row]:
-    rows = [Row(_number(o), _number(last), _number(now)) for o, last, now, *_ in _tuple(value)]
+    rows = [Row(_origin(o), _number(last), _number(now)) for o, last, now, *_ in _tuple(value)]
     for row in rows:
         if row.last > row.now:
             raise FrameError("a row whose last write lies after its now")
@@ -255,7 +261,7 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     table, makers, stamps, expires, touched, states, values, *_ = _tuple(columns)
     names = [_key(key, limits) for key in _tuple(keys)]
     count = len(names)
-    origins = [_number(origin) for origin in _tuple(table)]
+    origins = [_origin(origin) for origin in _tuple(table)]
     if len(frozenset(names)) != count:
         raise FrameError("a key that is named twice")
     makers = bytes(count) if makers is None else makers
@@ -264,15 +270,13 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
     versions = _numbers(stamps, count)
     if touched is states is expires is None and len(origins) == 1 and _plain(values, limits.inline_bytes):
         [origin] = origins  # as nearly all slices are
-        if origin and not any(makers):
+        if not any(makers):
             live = [(stamp, origin, stamp, origin, 0, LIVE, v) for stamp, v in zip(versions, values, strict=True)]
             return list(zip(names, live, strict=True))
     ends = _numbers(expires, count) if expires is not None else None
     if states is not None and (states.__class__ is not bytes or len(states) != count):
         raise FrameError("a state column of the wrong length")
-    leases = {i: (_number(touch), _number(toucher)) for i, touch, toucher in _tuple(touched)} if touched else {}
-    if 0 in origins or any(toucher == 0 for _, toucher in leases.values()):
-        raise FrameError("an origin of 0")
+    leases = {i: (_number(touch), _origin(toucher)) for i, touch, toucher in _tuple(touched)} if touched else {}
     entries: list[tuple[Key, Entry]] = []
     for i, key in enumerate(names):
         stamp, origin, value = versions[i], origins[_number(makers[i])], values[i]
@@ -282,7 +286,7 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
         if kind is Version:
             if state != DEAD:
                 raise FrameError("a removed version where nothing is dead")
-            value = tuple(value)
+            value = (value.stamp, _origin(value.origin))
         elif kind is not Packed and kind not in _SCALARS:
             raise FrameError(f"a {kind.__name__} as a value")
         elif state in (DEAD, GHOST):
@@ -313,7 +317,7 @@ def _numbers(column: object, count: int) -> array[int]:
 
 def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     _, origin, lo, hi, last, mark, clears, keys, columns, odd, *more = part
-    origin, lo, hi = _number(origin), _number(lo), _number(hi)
+    origin, lo, hi = _origin(origin), _number(lo), _number(hi)
     if lo > hi:
         raise FrameError("a slice that ends before it begins")
     stamps = _tuple(clears)
@@ -323,6 +327,8 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
     items = [Item(entry[0], entry[0], 0, 0, key, entry) for key, entry in _entries(keys, columns, limits)]
     for i, *rest in _tuple(odd):
         first, latest, base_stamp, base_origin = map(_number, rest)
+        if base_stamp:
+            _origin(base_origin)
         items[_number(i)] = Item(first, latest, base_stamp, base_origin, *items[i][4:])
     for item in items:
         if not lo < item[0] <= item[1] <= hi:

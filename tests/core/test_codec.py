@@ -212,6 +212,13 @@ def offer_frame(*, key: object = "k", values: object = (None,), states: object =
         msgpack.packb([1, [2, A, 1, 8, 0, [0, 0], [9], [], [[], None, b"", None, None, None, []], []]]),
         msgpack.packb([1, [2, A, 1, 8, 0, [0, 0], [5, 4], [], [[], None, b"", None, None, None, []], []]]),
         msgpack.packb([1, [2, A, 1, 8, 9, [0, 0], [], [], [[], None, b"", None, None, None, []], []]]),
+        # An origin of 0, wherever one may stand: it would be passed on to others, who refuse it.
+        msgpack.packb([1, [1, [[0, 4, 5]], 1, [0, 0], [], 0]]),
+        msgpack.packb([1, [2, 0, 1, 8, 0, [0, 0], [], [], [[], None, b"", None, None, None, []], []]]),
+        msgpack.packb(
+            [1, [2, A, 1, 8, 8, [0, 0], [], ["k"], [[A], None, FIVES[:8], None, None, None, [1]], [[0, 5, 5, 3, 0]]]]
+        ),
+        offer_frame(values=[msgpack.ExtType(2, b"\1" * 8 + bytes(8))], states=b"\x02"),
         msgpack.packb([1, [7, 1, 3_600_001]]),
         msgpack.packb([1, [10, [["k", 1]]]]),
         msgpack.packb([1, [5, 1, 77, 1_700, [0, 0], 5]]),
