@@ -87,7 +87,7 @@ class Detector:
 
     def succeed(self, generation: int, now_ns: int) -> None:
         """A process of the same name that is gone was of that generation, for its clock was ahead: be later."""
-        if self.own.generation <= generation <= _MOST:
+        if self.own.generation <= generation < _MOST:
             self._say(Claim(generation + 1, 0, Standing.ALIVE))
             self._due(now_ns)
 
@@ -167,8 +167,9 @@ class Detector:
     def told(self, link: Link, claims: Claims, now_ns: int) -> None:
         """Somebody says what it believes."""
         for origin, generation, incarnation, standing, witness in claims.statements:
-            if standing > Standing.LEFT or max(generation, incarnation) > _MOST:
-                continue  # a word of a later version, or nonsense
+            # A word of a later version, or nonsense. What is said against somebody ends before what it may answer.
+            if standing > Standing.LEFT or max(generation, incarnation + (standing > Standing.ALIVE)) > _MOST:
+                continue
             claim = Claim(generation, incarnation, standing)
             if origin == self._members.origin:
                 self._answer(link, claim, now_ns)
@@ -187,7 +188,8 @@ class Detector:
         if self.own.standing == Standing.LEFT:
             return
         if claim > self.own:
-            self._say(Claim(max(claim.generation, self.own.generation), claim.incarnation + 1, Standing.ALIVE))
+            incarnation = min(claim.incarnation + 1, _MOST)
+            self._say(Claim(max(claim.generation, self.own.generation), incarnation, Standing.ALIVE))
             self._due(now_ns)
         elif claim < self.own and claim.standing:
             for message in _messages([self._statement(self._members.origin)]):

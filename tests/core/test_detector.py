@@ -304,6 +304,15 @@ def test_words_of_later_versions_and_made_up_numbers_are_passed_over() -> None:
     assert bench.detector.own == Claim(GENERATION, 0, ALIVE)
 
 
+def test_whatever_incarnation_is_claimed_the_accused_can_answer_and_is_believed() -> None:
+    accused, other = Bench(2), Bench(2)
+    for incarnation in ((1 << 60) - 1, 1 << 60):
+        accused.told(1, Statement(ME, GENERATION, incarnation, DOWN, False))
+        other.told(1, statement(2, DOWN, incarnation))
+    other.told(1, statement(2, ALIVE, accused.detector.own.incarnation))
+    assert other.standing(2) == ALIVE
+
+
 def test_who_is_gone_for_ninety_days_is_forgotten_with_its_addresses() -> None:
     bench = Bench(
         3, replace(TUNING, forget_ms=60_000, gc_hold_ms=30_000, min_dead_age_ms=15_000, max_frame_age_ms=5_000)
