@@ -19,7 +19,7 @@ from crdtcache.core.clock import Guard, Reading, stamp_ms
 from crdtcache.core.codec import encode
 from crdtcache.core.correction import Line, line_of, plausible
 from crdtcache.core.detector import Detector
-from crdtcache.core.entry import EXPIRES
+from crdtcache.core.entry import EXPIRES, STAMP, TOUCH
 from crdtcache.core.gaps import Gaps
 from crdtcache.core.links import Link
 from crdtcache.core.lwwmap import LWWMap
@@ -153,13 +153,15 @@ class Inbox:
         if applied.rejected:
             self._counts["rejected"] += applied.rejected
             if link.hello.origin == part.origin and self._compared(link, reading):
-                ahead = max(stamp_ms(item.latest) for item in part.items) - reading.wall_ms
+                ahead = (
+                    max(stamp_ms(max(item.entry[STAMP], item.entry[TOUCH])) for item in part.items) - reading.wall_ms
+                )
                 self._break_link(link, f"its clock is {ahead} ms ahead; the limit is {self._tuning.reject_ms}", reading)
                 return
         frontier = self._held.context.reach(part.origin)
         asked = part.ack and part.hi > self._asked.get(part.origin, (0, 0))[0]
         if asked:
-            self._asked[part.origin] = part.hi, link.number
+            self._note_asker(part, link)
         if part.ack:
             self._relay.answer(part.origin, link)
         if frontier > before or asked:
@@ -181,6 +183,11 @@ class Inbox:
             due = reading.mono_ns + max(1, applied.parked_until_ms - reading.wall_ms) * _MS
             self._gaps.parked(part.origin, due)
         self._gaps.want(part.origin, part.last, due)
+
+    def _note_asker(self, part: Slice, link: Link) -> None:
+        self._asked[part.origin] = part.hi, link.number
+        if len(self._asked) > self._tuning.origins:
+            del self._asked[next(iter(self._asked))]
 
     def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
         now, line, sender = reading.mono_ns, None, self._members.known[link.hello.origin]

@@ -316,6 +316,8 @@ class Members:
         for number, (down_ns, origin) in enumerate(gone):
             if number < most or down_ns < limit:
                 del self.known[origin]
+        names = {self.name: None} | {member.row.name: None for member in self.known.values()}
+        self.latest = {name: generation for name, generation in self.latest.items() if name in names}
         for address, entry in list(self.addresses.items()):
             stale = entry.failures and entry.first_failure_ns < limit
             if not entry.seed and (stale or (entry.origin and entry.origin not in self.known)):

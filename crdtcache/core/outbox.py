@@ -11,6 +11,7 @@ once, and memory does not grow with the slowest. Source: DESIGN section 6.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import nlargest
 from typing import TypeVar
 
 from crdtcache.core.answers import offer_of
@@ -234,7 +235,10 @@ class Outbox:
         """Rows, clock and clear mark, as a context message or a session begins with them."""
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
-        return own.rows()[:_MOST_ROWS], reading.wall_ms, own.clear_mark
+        rows = own.rows()
+        if len(rows) > _MOST_ROWS:  # those that have moved last: the others are of processes gone
+            rows = nlargest(_MOST_ROWS, rows, key=lambda row: row.now)
+        return rows, reading.wall_ms, own.clear_mark
 
 
 def _in_turn(those: list[_T], start: int, count: int) -> list[_T]:

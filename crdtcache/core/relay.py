@@ -27,6 +27,7 @@ __all__ = ["Relay"]
 
 _MS = 1_000_000
 _AT_ONCE = 32  # a view of so many members is computed whenever it changes, a larger one after a while
+_QUICK = 256  # of so many members it takes some 10 ms
 
 
 class Relay:
@@ -80,7 +81,8 @@ class Relay:
         if known <= _AT_ONCE or (self._members.mesh is None and known >= self._tuning.full_mesh):
             self._look(reading.mono_ns)
         elif not self._due_ns:
-            self._due_ns = reading.mono_ns + self._wait_ns
+            # The longer it takes, the later: who invents members one by one shall not keep this replica busy.
+            self._due_ns = reading.mono_ns + self._wait_ns * max(1, known // _QUICK)
 
     def due_ns(self) -> int:
         """When the view is computed anew."""
@@ -94,6 +96,8 @@ class Relay:
     def _look(self, now_ns: int) -> None:
         self._due_ns = 0
         self._link_of = {link.hello.origin: link for link in self._links.values()}
+        for member in [member for member in self.receipts if member not in self._members.known]:
+            del self.receipts[member]
         alive = self._members.alive(now_ns)
         self._members.linked_anew(self._mesh(alive, now_ns), now_ns)
         # Who should be linked and is not can be told nothing; the others are told by whoever is linked to them.

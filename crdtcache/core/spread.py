@@ -19,7 +19,7 @@ Source: DESIGN section 10; rendezvous hashing: Thaler and Ravishankar 1996.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -126,20 +126,21 @@ class Spread:
                     found |= dict.fromkeys([*below[order[0]], *(o for o in order if group_of(o) == group)])
                 if self.origin in first or self.origin in below[order[0]] or group == group_of(self.origin):
                     found |= dict.fromkeys(first)
-            if self._crosses(self.region, self.origin, group):
+            if self.origin in self._crossing(self.region, group):
                 for region in self._regions:
                     found |= dict.fromkeys(self.order(region, group)[:2])
             if self.origin in first:
-                for region, origins in self._regions.items():
-                    found |= dict.fromkeys([o for o in origins if self._crosses(region, o, group)])
+                for region in self._regions:
+                    found |= dict.fromkeys(self._crossing(region, group))
         found.pop(self.origin, None)
         return found
 
-    def _crosses(self, region: str, origin: int, group: int) -> bool:
-        """Whether this member of `region` tells other regions of writes of `group`."""
-        if len(self._regions[region]) <= self._star:
-            return group == group_of(origin)
-        return origin in self.order(region, group)[:2]
+    def _crossing(self, region: str, group: int) -> Sequence[int]:
+        """The members of `region` that tell other regions of writes of `group`."""
+        origins = self._regions[region]
+        if len(origins) <= self._star:
+            return [origin for origin in origins if group_of(origin) == group]
+        return self.order(region, group)[:2]
 
     def _tree(self, group: int) -> _Tree:
         order = self.order(self.region, group)

@@ -7,7 +7,21 @@ from dataclasses import replace
 import pytest
 
 from crdtcache.core.entry import live_entry
-from crdtcache.core.messages import Context, Item, List, Message, Nodes, Offer, Open, Pull, Row, Slice, Turn, Want
+from crdtcache.core.messages import (
+    Context,
+    Item,
+    List,
+    MemberRow,
+    Message,
+    Nodes,
+    Offer,
+    Open,
+    Pull,
+    Row,
+    Slice,
+    Turn,
+    Want,
+)
 from crdtcache.core.outcome import LinkBroken
 from crdtcache.core.session import Phase, Session
 from crdtcache.tuning import Tuning
@@ -139,3 +153,35 @@ def test_who_asks_and_does_not_read_loses_the_link(flood: str) -> None:
             break
     [reason] = reasons
     assert reason.endswith(f"bytes wait to be sent; the limit is {16 * Tuning().max_frame_bytes}")
+
+
+def test_of_invented_members_nothing_is_kept_beyond_the_bound_and_the_view_is_not_computed_for_each() -> None:
+    world = linked()
+    views = 0
+    see = world["a"]._relay._spread.see
+
+    def counted(members: object) -> None:
+        nonlocal views
+        views += 1
+        see(())
+
+    world["a"]._relay._spread.see = counted  # type: ignore[method-assign, assignment]
+    for start in range(0, 12_000, 100):
+        rows = [MemberRow(i, i, f"m{i}", "r", "", f"m{i}:1", 0) for i in range(start + 10, start + 110)]
+        world.inject("b", "a", Context([], 0, (0, 0), rows, 0))
+    members = world["a"].members
+    assert len(members.known) <= 10_000
+    assert len(members.latest) <= len(members.known) + 1
+    assert len(members.addresses) <= len(members.known) + 1
+    assert views < 20
+
+
+def test_of_more_origins_than_fit_a_message_those_are_told_that_write() -> None:
+    world = linked()
+    world.add("c")
+    world.link("a", "c")
+    world.inject("b", "a", Context([Row(i + 10, 0, WALL_MS << 16) for i in range(8_000)], 0, (0, 0), [], 0))
+    world.run(100)
+    rows, *_ = world["a"]._outbox.position(world.reading("a"))
+    assert len(rows) <= 8_000
+    assert {world[name].origin for name in "abc"} <= {row.origin for row in rows}
