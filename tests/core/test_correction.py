@@ -199,6 +199,14 @@ def test_a_clock_at_the_threshold_is_not_corrected_and_believed_in_turns() -> No
     assert [(clock.judge(peers, 0), clock.ms)[1] for peers in looks] == [510, 510, 510, 510, 0, 510, 0]
 
 
+def test_what_a_clock_was_talked_into_ends_once_its_only_peer_is_younger_and_nearer_without_it() -> None:
+    clock = Correction(1_000, Reading(10_000, 0))
+    assert clock.judge([(True, Line(-18_000, -18_000, 1, 0))], 0) == -28_000
+    # The peer has started again, with a clock that is neither right nor 28 s off, and follows whom it has met.
+    assert clock.judge([(False, Line(11_700, -18_000, 1, 0))], 0) == 28_000
+    assert clock.judge([(False, Line(11_700, 11_700, 1, 0))], 0) == 0
+
+
 def test_the_only_peer_that_is_left_talks_nobody_into_what_others_have_contradicted() -> None:
     world = met("abcd", origins={"a": 1})  # a counts as the oldest
     for name in "cd":
