@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable
 from crdtcache.core.clock import Reading
 from crdtcache.core.links import Link
 from crdtcache.core.messages import Pull
+from crdtcache.core.spread import Role
 from crdtcache.tuning import Tuning
 
 __all__ = ["Gaps"]
@@ -26,7 +27,7 @@ _MS = 1_000_000
 class _Gap:
     """A gap in an origin: pulled when due, from whoever can fill it."""
 
-    __slots__ = ("asked", "asked_ns", "due_ns", "lo", "source", "target")
+    __slots__ = ("asked", "asked_ns", "due_ns", "lo", "source", "target", "whole")
 
     def __init__(self, target: int, due_ns: int) -> None:
         self.target = target
@@ -35,6 +36,7 @@ class _Gap:
         self.asked_ns = 0
         self.source = 0  # the link of the last pull
         self.lo: int | None = None  # the frontier when it was last looked at; None: nothing more will follow by itself
+        self.whole = False  # all that the origin ever wrote was asked for
 
 
 class Gaps:
@@ -58,10 +60,12 @@ class Gaps:
         else:
             gap.target = max(gap.target, target)
 
-    def asked(self, origin: int, link: int) -> bool:
-        """Whether what comes of `origin` on this link was asked for."""
+    def role(self, origin: int, link: int) -> Role:
+        """As what this replica gets what comes of `origin` on this link: as one that has asked for it, or not."""
         gap = self._wanted.get(origin)
-        return gap is not None and gap.source == link
+        if gap is None or gap.source != link:
+            return Role.MEMBER
+        return Role.JOINED if gap.whole else Role.PULLED
 
     def answered(self, origin: int, link: int, due_ns: int) -> None:
         """The pull of `origin` in flight on `link`, if there is one, is over; the next may go at `due_ns`."""
@@ -117,6 +121,7 @@ class Gaps:
             link = self._who_has(origin, lo, links)
             if link is not None:
                 gap.asked, gap.asked_ns, gap.source, gap.lo = link.number, now, link.number, lo
+                gap.whole = gap.whole or not lo
                 asked.append((link, Pull(origin, lo)))
             elif all(link.rows.get(origin, 0) <= lo for link in links):
                 # Nobody here has it, perhaps nobody ever will (its writer is gone): whoever does says so in a row.

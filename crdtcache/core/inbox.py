@@ -165,9 +165,7 @@ class Inbox:
         if part.ack:
             self._relay.answer(part.origin, link)
         if frontier > before or asked:
-            pulled = self._gaps.asked(part.origin, link.number)
-            role = Role.ENTRY if part.entry else Role.PULLED if pulled else Role.MEMBER
-            self._relay.took(part.origin, before, role, ask=asked)
+            self._pass_on(link, part, before, asked=asked)
         elif part.items and applied.contiguous:
             self._counts["duplicates"] += 1
         if part.hi > link.rows.get(part.origin, 0):
@@ -188,6 +186,11 @@ class Inbox:
         self._asked[part.origin] = part.hi, link.number
         if len(self._asked) > self._tuning.origins:
             del self._asked[next(iter(self._asked))]
+
+    def _pass_on(self, link: Link, part: Slice, before: int, *, asked: bool) -> None:
+        role = Role.ENTRY if part.entry else self._gaps.role(part.origin, link.number)
+        if role is not Role.JOINED or asked or self._held.context.reach(part.origin) >= part.last:
+            self._relay.took(part.origin, before, role, ask=asked)
 
     def _on_context(self, link: Link, context: Context, reading: Reading) -> None:
         now, line, sender = reading.mono_ns, None, self._members.known[link.hello.origin]

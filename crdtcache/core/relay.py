@@ -196,7 +196,7 @@ class Relay:
             link = self._link_of[member]
             if link.rows.get(origin, 0) >= last and not ask:
                 continue
-            if tell is Tell.ROW:
+            if tell is Tell.ROW or (role is Role.JOINED and not ask):
                 link.due_rows[origin] = None
             else:
                 if ask:

@@ -46,6 +46,7 @@ class Role(IntEnum):
     ENTRY = 1  # told to act as the entry node
     WRITER = 2  # they are its own
     PULLED = 3  # it had to ask: whoever should have told it may have told nobody
+    JOINED = 4  # it knew nothing of the origin and asked for all: a row does, who lacks it as well asks for it too
 
 
 class Tell(IntEnum):

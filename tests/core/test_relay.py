@@ -150,3 +150,13 @@ def test_who_has_not_the_write_is_not_counted() -> None:
     assert world["r0n0"].acknowledged(version) == [world[first].origin]
     world.carry()
     assert len(world["r0n0"].acknowledged(version)) == 1 + 1 + len(others)
+
+
+def test_of_many_that_join_at_once_each_asks_for_what_was_there_and_passes_nothing_on() -> None:
+    world = World("abcdef", tuning=replace(FAST, log_records=1_000))
+    for number in range(200):
+        world.put("a", f"k{number}", number)
+    world.link_all()
+    world.calm()
+    assert [len(world.visible(name)) for name in "abcdef"] == [200] * 6
+    assert [world[name].stats()["entries_received"] for name in "bcdef"] == [200] * 5
