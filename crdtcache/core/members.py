@@ -133,9 +133,13 @@ class Members:
         member.row, member.link = row, link
         member.claim = max(member.claim, Claim(row.generation, 0, Standing.ALIVE))
         self._note_generation(row)
-        # A greeting that takes longer than a link may be silent is none.
+        # A greeting is no older than the call that it answers. One that came with a call may have waited for long where
+        # this process had no time for it: of 44 that began at once on one host, one was so set back by five seconds.
+        entry = self.addresses.get(dialed or "")
+        since_ns = entry.calling_ns if entry is not None else 0
+        error_ms = (now_ns - since_ns) // _MS + 1 if since_ns else self.tuning.max_frame_age_ms
         at = line_of(hello.clock_ms, now_ns)
-        first = Line(at, at, self.tuning.silent_ms, now_ns) if member.line is None else None
+        first = Line(at, at, error_ms, now_ns) if member.line is None else None
         self.heard(member, hello.clock_ms, now_ns, first)
         for address in (dialed, hello.advertise):
             if address:

@@ -12,6 +12,7 @@ from crdtcache.core.entry import DEAD, STATE, VALUE, live_entry
 from crdtcache.core.lwwmap import Verdict
 from crdtcache.core.replica import Replica
 from crdtcache.core.rewind import rewind
+from crdtcache.tuning import Tuning
 from tests.core.world import FAST, WALL_MS, Stubborn, World
 
 MINUTES_MS = 600_000
@@ -98,8 +99,9 @@ def test_of_two_that_meet_with_different_clocks_the_younger_takes_the_time_of_th
     world.calm()
     assert abs(error_ms(world, "b")) <= FAST.max_drift_ms
     assert error_ms(world, "a") == 0
-    assert all("peer" in world[name].correction.reason for name in "ab"), "both say so"
     assert world.get("a", "own") == 1
+    world.run(1_000)  # who was called knows it from the first answer
+    assert all("peer" in world[name].correction.reason for name in "ab"), "both say so"
     world.offset_ms["b"] = 0
     world.run(1_000)
     assert [world[name].correction.reason for name in "ab"] == ["", ""]
@@ -402,3 +404,19 @@ def test_of_one_write_that_two_take_back_the_writers_stands_and_a_value_before_n
     stamps = {(name, each.key): each.entry for name in moved for each in moved[name]}
     assert stamps["a", "newer"] > stamps["b", "newer"]
     assert stamps["b", "evicted"] > stamps["a", "evicted"]
+
+
+@pytest.mark.parametrize("calls", [False, True], ids=["who is called", "who calls"])
+def test_a_greeting_that_waited_long_says_little_of_the_clock(calls: bool) -> None:
+    """A process that had no time for five seconds finds the greetings of all others that have called it meanwhile."""
+    world = World("abcd", corrected=True, tuning=Tuning())
+    others = {name: world[name].hello(world.reading(name)) for name in "bcd"}
+    if calls:
+        world["a"].learn_seeds([f"{name}:2738" for name in others], world.reading("a"))
+        world["a"].advance(world.reading("a"))
+    world.run(5_000, quantum_ms=5_000)
+    for number, (name, hello) in enumerate(others.items()):
+        dialed = f"{name}:2738" if calls else None
+        assert world["a"].connected(number, hello, world.reading("a"), dialed=dialed) is None
+    assert error_ms(world, "a") == 0
+    assert world["a"].stats()["begun_anew"] == 0
