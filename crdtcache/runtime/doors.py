@@ -289,6 +289,10 @@ class Doors:
             with scope:
                 met = await greet(link, own, self._secret, dialler=dialed is not None)
                 link.raise_limit(self._tuning.max_frame_bytes)
+                if dialed is None:
+                    # On a busy machine a call may have been given up before it was looked at: taken for a link, it
+                    # would replace the one that this node had meanwhile called for, again and again.
+                    await link.look()
                 hello = met
             if hello is None:
                 failed = f"no greeting within {limit_s:g} s"

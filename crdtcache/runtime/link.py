@@ -47,6 +47,9 @@ class FrameTooLong(LinkLost):
         self.start = length.to_bytes(HEADER, "big")  # what was read as a length
 
 
+_LOOK_S = 0.001  # trio tries once before it waits, unless the time is over already
+
+
 class Splitter:
     """Cuts a stream of bytes into frames. Holds at most one unfinished frame and one read."""
 
@@ -156,6 +159,11 @@ class Link:
         if not data:
             raise LinkLost("closed by the other side")
         return self._splitter.feed(data)
+
+    async def look(self) -> None:
+        """Take in what has come so far, to be received later. Raises `LinkLost` where the other side has hung up."""
+        with trio.move_on_after(_LOOK_S):
+            self._ready.extend(await self._read())
 
     async def send(self, frames: Iterable[bytes]) -> None:
         """Send some frames as one run of bytes; returns when the kernel has them. Raises `LinkLost`."""

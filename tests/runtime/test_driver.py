@@ -248,15 +248,34 @@ async def test_a_long_merge_leaves_others_their_turn():
             async def tick():
                 nonlocal worst
                 while True:
-                    before = trio.current_time()
+                    before = time.thread_time()
                     await trio.lowlevel.checkpoint()
-                    worst = max(worst, trio.current_time() - before)
+                    worst = max(worst, time.thread_time() - before)
 
             nursery.start_soon(tick)
             await until(lambda: second.get("key29999") is not None, 20)
             nursery.cancel_scope.cancel()
-    # Both ends share this loop, and the machine is shared as well: what is asserted is far above a turn.
-    assert worst < 0.5, f"the loop stood still for {worst * 1_000:.0f} ms"
+    # Seconds of work, not of waiting for a busy machine; both ends share this loop.
+    assert worst < 0.3, f"the loop stood still for {worst * 1_000:.0f} ms of work"
+
+
+async def test_a_call_that_was_given_up_before_it_was_answered_replaces_no_link():
+    first = Party("a")
+    async with running(first.driver):
+        stream = await raw(first.driver.address, greeting(first))
+        await until(lambda: first.links() == 1)
+        host, _, port = first.driver.address.rpartition(":")
+        for _ in range(5):  # each before the driver has its turn
+            with socket.create_connection((host, int(port))) as late:
+                late.sendall(greeting(first))
+        await trio.sleep(0.2)
+        assert first.links() == 1
+        assert [event for event in first.events if isinstance(event, PeerDown)] == []
+        with trio.move_on_after(0.2) as still:
+            while await stream.receive_some(65_536):
+                pass
+        await stream.aclose()
+        assert still.cancelled_caught, "the link that was there is there"
 
 
 async def test_many_small_frames_in_one_read_leave_others_their_turn():

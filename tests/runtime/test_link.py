@@ -99,6 +99,18 @@ async def test_the_end_of_the_stream_is_a_lost_link_with_a_reason():
         await link.receive_some()
 
 
+async def test_a_look_keeps_what_has_come_and_sees_that_the_other_side_has_hung_up():
+    ours, theirs = trio.testing.memory_stream_pair()
+    link = Link(ours, 64)
+    await link.look()
+    await theirs.send_all(joined([b"a", b"b"]))
+    await link.look()
+    assert [await link.receive(), await link.receive()] == [b"a", b"b"]
+    await theirs.aclose()
+    with pytest.raises(LinkLost, match="closed by the other side"):
+        await link.look()
+
+
 async def test_network_errors_become_lost_links_with_the_words_of_the_system():
     (ours, theirs) = await _sockets()
     link = Link(ours, 16)
