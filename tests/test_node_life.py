@@ -338,6 +338,13 @@ def test_with_nobody_in_reach_the_end_comes_within_a_second(caplog):
         began = time.monotonic()
     assert time.monotonic() - began < 1
     assert "may have reached nobody" in caplog.text
+    caplog.clear()
+    with make(["127.0.0.1:1"], tuning=Tuning(redial_ms=50)) as node:
+        time.sleep(0.3)  # so long that nobody is expected any more
+        node["a"] = 1
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.4
+    assert "may have reached nobody" in caplog.text
     with make(["127.0.0.1:1"]) as node:  # nothing written
         began = time.monotonic()
     assert time.monotonic() - began < 0.4

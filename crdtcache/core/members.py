@@ -78,9 +78,11 @@ class Members:
     mesh: dict[int, None] | None = None  # with whom a link is worth having; None: with everybody
     last_slow_ns: int = 0  # when the last of the gone is due to be called
     next_call_ns: int = NEVER  # a lower bound of when the next address is due: the book is read then, not before
+    resolved: bool = False  # the names of the seeds have been looked up
 
     def learn_seeds(self, seeds: list[str], now_ns: int) -> None:
         """The resolved seeds, in place of those before; they are called at once."""
+        self.resolved = True
         for address in self.addresses.values():
             address.seed = False
         for seed in seeds:
@@ -226,6 +228,7 @@ class Members:
         for entry in self.addresses.values():
             entry.calling_ns, entry.failures, entry.due_ns = 0, 0, now_ns
             self._note_due(entry)
+        self.resolved = False
 
     def calls(self, now_ns: int) -> list[str]:
         """The addresses to call now; each is then under way until `up` or `failed`."""
@@ -248,6 +251,15 @@ class Members:
                 due.append(text)
             self._note_due(entry)
         return due
+
+    def hopeful(self, now_ns: int) -> bool:
+        """Whether somebody may still answer soon: of those worth a call one has not been in vain for `redial_ms`."""
+        since = now_ns - self.tuning.redial_ms * _MS
+        return any(
+            (entry.first_failure_ns if entry.failures else entry.calling_ns or now_ns) >= since
+            for entry in self.addresses.values()
+            if self._wanted(entry)
+        )
 
     def _note_due(self, entry: _Address) -> None:
         self.next_call_ns = min(self.next_call_ns, max(entry.due_ns, self._call_ends(entry)))

@@ -749,9 +749,9 @@ class Replica:
         )
 
     def owes(self) -> bool:
-        """Whether own writes have still to be sent to anybody, and somebody can be expected to take them.
+        """Whether own writes have still to be sent to anybody, where there is somebody.
 
-        A replica that is about to stop waits a little for this: what was never sent goes with it.
+        A replica that is about to stop waits a little for this while it `expects` it: what was never sent goes with it.
         """
         self.settle()
         last = self.map.context.last.get(self.origin, 0)
@@ -761,6 +761,11 @@ class Replica:
             link.rows and link.rows.get(self.origin, 0) >= link.before and link.cursors.get(self.origin, 0) >= last
             for link in self._links.values()
         )
+
+    def expects(self, reading: Reading) -> bool:
+        """Whether somebody may take them soon: a link is up, or may come up."""
+        asking = self.seeded and not self.members.resolved
+        return bool(self._links) or asking or self.members.hopeful(reading.mono_ns)
 
     @property
     def written(self) -> Version:
