@@ -94,8 +94,9 @@ class _Disabled(LocalMap[Any, Any]):
         self._check_key(key)
         return 0
 
-    def held(self, key: Hashable) -> None:
+    def held(self, key: Hashable) -> tuple[int, int]:
         self._check_key(key)
+        return 0, 0
 
 
 @functools.cache

@@ -129,6 +129,10 @@ class Fill:
             self._keep(flight, key, value, seen)
         return value
 
+    def known_keys(self) -> list[Any]:
+        """All keys that are here or on their way: what is being loaded when they are cleared is old by then."""
+        return list(dict.fromkeys([*self._cache.known_keys(), *self._flights.keys()]))
+
     @staticmethod
     def source(default_or_factory: object, loader: Callable[[Any], object] | None, key: Hashable) -> Callable[[], Any]:
         """What `get_or_set` loads from: a default, a function without arguments, or the loader."""
@@ -188,7 +192,7 @@ class Fill:
         self._cache.note_once(f"stale {self.rule.name}", f"{self.rule.name} failed, a stale value is served: {error!r}")
         return stale
 
-    def _keep(self, flight: Flight | None, key: Hashable, result: Any, seen: tuple[int, int] | None) -> None:
+    def _keep(self, flight: Flight | None, key: Hashable, result: Any, seen: tuple[int, int]) -> None:
         """Store a result unless the key has moved, and hand it to those who wait."""
         rule = self.rule
         wanted = rule.cache_if is None or bool(rule.cache_if(result))

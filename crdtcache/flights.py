@@ -145,6 +145,11 @@ class Flights:
         """In a forked child: those who fly are not here any more."""
         self._by_key.clear()
 
+    def keys(self) -> list[Hashable]:
+        """The keys that are being loaded just now."""
+        with _lock:
+            return list(self._by_key)
+
     def board(self, key: Hashable, *, plain: bool) -> tuple[Flight, bool]:
         """The flight of `key`, and whether the caller leads it (then `lead` must follow). `plain`: no coroutine."""
         with _lock:

@@ -22,7 +22,7 @@ from crdtcache.flights import Flights
 from crdtcache.mapping import LocalMap
 from crdtcache.naming import KeyOf, key_maker
 
-__all__ = ["AsyncCached", "CacheInfo", "Cached", "check_function", "make_cached"]
+__all__ = ["AsyncCached", "CacheInfo", "Cached", "check_function", "check_times", "make_cached"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -99,7 +99,7 @@ class Cached(Generic[P, R]):
 
         A template is taken by its word: "user:{id}" also owns "user:1:cart". Raises TypeError for `key=function`.
         """
-        self._cache.delete_many([key for key in self._cache.known_keys() if self.key_of.owns(key)])
+        self._cache.delete_many([key for key in self._fill.known_keys() if self.key_of.owns(key)])
         self._fill.hits = self._fill.misses = 0
 
     @overload
@@ -151,14 +151,19 @@ def make_cached(
 ) -> Cached[P, Any]:
     """What `Node.cached` makes of `function`. Raises `ConfigError`, the caller's fault, for what cannot be cached."""
     check_function(function, "cached")
-    for name, time in (("ttl", ttl), ("negative_ttl", negative_ttl)):
-        if time is not None and not isinstance(time, Default) and milliseconds(time, name) <= 0:
-            raise ConfigError(f"{name}={time!r}: must be positive; ttl=None means never")
+    check_times(ttl=ttl, negative_ttl=negative_ttl)
     key_of = key_maker(function, key, ignore, version)
     stale_ms = span_ms(stale_ttl, "stale_ttl")
     rule = Rule(key_of.name, ttl, stale_ms, negative_ttl, cache_if, single_flight)
     kind = AsyncCached if inspect.iscoroutinefunction(function) else Cached
     return kind(cache, Fill(cache, flights, rule), function, key_of)
+
+
+def check_times(**times: Seconds | Default | None) -> None:
+    """Raises `ConfigError`, the caller's fault, for a time to live that is none."""
+    for name, time in times.items():
+        if time is not None and not isinstance(time, Default) and milliseconds(time, name) <= 0:
+            raise ConfigError(f"{name}={time!r}: must be positive; ttl=None means never")
 
 
 def check_function(function: Any, decorator: str) -> None:

@@ -334,17 +334,16 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
         loaded = entry[EXPIRES] - stamp_ms(entry[0]) > stale_ms
         return not loaded or entry[EXPIRES] - self._wall_ms() > stale_ms
 
-    def held(self, key: K) -> tuple[int, int] | None:
-        """The version of whatever is held for `key`, the deleted included: what `set_unless_moved` compares."""
+    def held(self, key: K) -> tuple[int, int]:
+        """The version of what was written for `key` last, deletes and clears too: what `set_unless_moved` compares."""
         self._check_key(key)
         with self._lock:
             self._replica.settle()
-            entry = self._replica.store.entries.get(cast("Key", key))
-        return entry[:2] if entry is not None else None
+            return self._replica.map.moved(cast("Key", key))
 
     @postponed(None)
     def set_unless_moved(
-        self, key: K, stored: Value, ttl: Seconds | Default | None, seen: tuple[int, int] | None, extra_ms: int = 0
+        self, key: K, stored: Value, ttl: Seconds | Default | None, seen: tuple[int, int], extra_ms: int = 0
     ) -> Version | None:
         """Write what `encoded` returned, unless `key` was written or deleted since `held` returned `seen`.
 
@@ -356,8 +355,7 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             expires += extra_ms - (self._jitter_ms(expires - reading.wall_ms) if ttl is not DEFAULT else 0)
         with self._lock:
             self._replica.settle()
-            entry = self._replica.store.entries.get(cast("Key", key))
-            if (entry[:2] if entry is not None else None) != seen:
+            if self._replica.map.moved(cast("Key", key)) != seen:
                 return None
             version = self._replica.put(cast("Key", key), stored, expires, reading)
             outcomes = self._outcomes()

@@ -118,7 +118,7 @@ class Namespace(MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Delete everywhere every key of the namespace that is known here."""
-        self._cache.delete_many([key for key, _ in self._own(self._cache.known_keys())])
+        self._cache.delete_many([key for key, _ in self._own(self._fill.known_keys())])
 
     def __contains__(self, key: object) -> bool:
         return self.key(cast("K", key)) in self._cache

@@ -34,7 +34,7 @@ from crdtcache.events import Handler, Kind, Prefix, Scope, Subscription
 from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights
 from crdtcache.life import Life
-from crdtcache.loading import AsyncCached, Cached, CacheInfo, make_cached
+from crdtcache.loading import AsyncCached, Cached, CacheInfo, check_times, make_cached
 from crdtcache.lookup import K, V
 from crdtcache.loops import asleep, raise_in_loop, refuse_loop
 from crdtcache.mapping import FOR_LOADERS, LocalMap
@@ -407,6 +407,7 @@ class Node(LocalMap[K, V]):
 
         `cache.namespace("user")["42"]` is `cache["user:42"]`; keys that are not text become `("user", key)`.
         """
+        check_times(ttl=ttl, negative_ttl=negative_ttl)
         rule = Rule(f"namespace {name}", ttl, span_ms(stale_ttl, "stale_ttl"), negative_ttl)
         return Namespace(self, self._flights, name, rule, loader)
 

@@ -393,6 +393,36 @@ def test_a_result_does_not_outlive_an_invalidation(node, runs):
     assert load() == load() == "run 2"
 
 
+def test_a_result_does_not_outlive_a_clear(node, runs):
+    @node.cached(key="{user}")
+    def load(user: str) -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            node.clear()
+        return f"run {len(runs)}"
+
+    node["ada"] = "old"
+    for user in "ada", "bob":
+        node.set_many({f"other{i}": i for i in range(2_000)})  # a clear takes more than one step
+        runs.clear()
+        assert load.refresh(user) == "run 1"
+        assert load.peek(user) is MISSING
+        assert load(user) == load(user) == "run 2"
+
+
+def test_a_result_does_not_outlive_a_clear_of_its_function(node, runs):
+    @node.cached
+    def load(user: str) -> str:
+        runs.append(1)
+        if len(runs) == 1:
+            load.cache_clear()
+        return f"run {len(runs)}"
+
+    assert load("ada") == "run 1"
+    assert load.peek("ada") is MISSING
+    assert load("ada") == load("ada") == "run 2"
+
+
 def test_a_result_does_not_bury_a_newer_write(node):
     @node.cached(key="k")
     def load() -> str:

@@ -104,3 +104,15 @@ def test_in_an_event_loop(node, run):
 def test_a_name_is_text(node, name):
     with pytest.raises(ConfigError, match="namespace"):
         node.namespace(name)
+
+
+def test_what_is_loaded_while_it_is_cleared_is_not_kept(node):
+    users = node.namespace("user", loader=lambda key: users.clear() or key)
+    assert (users["42"], users[42]) == ("42", 42)
+    assert not node
+
+
+def test_a_time_to_live_that_is_none_is_told_at_once(node):
+    for times in ({"ttl": 0}, {"negative_ttl": -1}):
+        with pytest.raises(ConfigError, match="must be positive"):
+            node.namespace("user", **times)

@@ -154,6 +154,11 @@ class LWWMap:
         expires = entry[EXPIRES]
         return entry if not expires or reading.wall_ms < expires else None
 
+    def moved(self, key: Key) -> tuple[int, int]:
+        """What was written for `key` last, as far as it is known here: its own version, or that of a clear."""
+        entry = self.store.entries.get(key)
+        return max(entry[:2], self.context.clear_mark) if entry is not None else self.context.clear_mark
+
     def evict(self, key: Key, reading: Reading) -> bool:
         """Drop a value from memory (D4): same version, same digest, nothing sent."""
         old = self.store.entries.get(key)
