@@ -27,10 +27,11 @@ from crdtcache.core.entry import Key, key_bytes
 from crdtcache.errors import ConfigError, EncodeError
 from crdtcache.values import encode
 
-__all__ = ["KeyOf", "key_maker"]
+__all__ = ["KeyOf", "fitting", "key_maker"]
 
 _PLAIN: Final = (str, int, float, bool, type(None), date, time, timedelta, Decimal, UUID, Enum)
 _LONGEST: Final = 200  # bytes of a tuple key; beyond it the arguments become one digest
+_FITS: Final = 1_000  # bytes of text that make a key, beside what `Tuning.key_bytes` counts around them
 _BIG: Final = 1 << 63
 _AS_THEY_ARE: Final = (str, bytes, int)
 _formatter: Final = string.Formatter()
@@ -186,6 +187,14 @@ class _ByFunction(KeyOf):
             f"cache_clear() of {self.name}: key= is a function, so nobody knows which keys are its own; "
             f"use invalidate(...) per call"
         )
+
+
+def fitting(key: str) -> str:
+    """`key` as it is, or where it is too long for one its beginning and a digest: for callers who know no bound."""
+    written = key.encode()
+    return (
+        key if len(written) <= _FITS else f"{key[:_LONGEST]}...{hashlib.blake2b(written, digest_size=24).hexdigest()}"
+    )
 
 
 def key_maker(

@@ -24,6 +24,7 @@ except ImportError as error:
     raise ImportError(f"crdtcache.contrib.django needs Django ({error}): pip install django") from error
 
 from crdtcache import MISSING, Node, ValueTooLarge, register
+from crdtcache.naming import fitting
 
 __all__ = ["CrdtCache"]
 
@@ -48,9 +49,13 @@ class CrdtCache(BaseCache):
             _nodes.setdefault(name, made)
         return _nodes[name].start()
 
+    def _key(self, key: str, version: int | None) -> str:
+        # Django only warns of long keys, and a visitor may have written them: their reader shall not fail.
+        return fitting(self.make_and_validate_key(key, version))
+
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         """The value, or `default`."""
-        return self.node.get(self.make_and_validate_key(key, version), default)
+        return self.node.get(self._key(key, version), default)
 
     def set(self, key: str, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> None:
         """Store `value` for `timeout` seconds: None for ever, 0 or less not at all."""
@@ -61,7 +66,7 @@ class CrdtCache(BaseCache):
         return self._store(key, value, timeout, version, if_absent=True)
 
     def _store(self, key: str, value: Any, timeout: Any, version: int | None, *, if_absent: bool = False) -> bool:
-        key = self.make_and_validate_key(key, version)
+        key = self._key(key, version)
         ttl = self._ttl(timeout)
         if isinstance(value, HttpResponse):
             value = _response(_parts(value))  # of whatever class: what is cached is what was sent
@@ -83,19 +88,19 @@ class CrdtCache(BaseCache):
 
     def touch(self, key: str, timeout: Any = DEFAULT_TIMEOUT, version: int | None = None) -> bool:
         """Give the key a new timeout; whether it is here."""
-        return self.node.expire(self.make_and_validate_key(key, version), self._ttl(timeout))
+        return self.node.expire(self._key(key, version), self._ttl(timeout))
 
     def delete(self, key: str, version: int | None = None) -> bool:
         """Delete everywhere; whether the key was here."""
-        return self.node.delete(self.make_and_validate_key(key, version))
+        return self.node.delete(self._key(key, version))
 
     def has_key(self, key: str, version: int | None = None) -> bool:
         """Whether the key is here."""
-        return self.make_and_validate_key(key, version) in self.node
+        return self._key(key, version) in self.node
 
     def incr(self, key: str, delta: int = 1, version: int | None = None) -> Any:
         """Add to the value, whose timeout stays. Of two nodes that add at once one is lost: a cache is no counter."""
-        key = self.make_and_validate_key(key, version)
+        key = self._key(key, version)
         value = self.node.get(key, MISSING)
         if value is MISSING:
             raise ValueError(f"Key {key!r} not found")

@@ -48,7 +48,9 @@ def lifespan(node: Node[Any, Any], inner: Lifespan | None = None) -> Lifespan:
 
 def current(connection: HTTPConnection) -> Node[Any, Any]:
     """The dependency: the node of the app that serves this request or web socket."""
-    node: Node[Any, Any] = connection.state.crdtcache
+    node: Node[Any, Any] | None = getattr(connection.state, "crdtcache", None)
+    if node is None:
+        raise RuntimeError("this app has no node: make it with FastAPI(lifespan=lifespan(node))")
     return node
 
 

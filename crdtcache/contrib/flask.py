@@ -20,6 +20,7 @@ except ImportError as error:
     raise ImportError(f"crdtcache.contrib.flask needs Flask-Caching ({error}): pip install flask-caching") from error
 
 from crdtcache import Node, ValueTooLarge, register
+from crdtcache.naming import fitting
 
 __all__ = ["CrdtCache"]
 
@@ -49,7 +50,7 @@ class CrdtCache(BaseCache):
 
     def get(self, key: str) -> Any:
         """The value, or None."""
-        return self.node.get(key)
+        return self.node.get(fitting(key))
 
     def set(self, key: str, value: Any, timeout: int | timedelta | None = None) -> bool:
         """Store `value` for `timeout` seconds; whether that was done."""
@@ -60,6 +61,7 @@ class CrdtCache(BaseCache):
         return self._store(key, value, timeout, if_absent=True)
 
     def _store(self, key: str, value: Any, timeout: int | timedelta | None, **condition: bool) -> bool:
+        key = fitting(key)  # a path that a visitor wrote
         try:
             return self.node.set(key, value, self._normalize_timeout(timeout) or None, **condition) is not None
         except ValueTooLarge as error:
@@ -70,11 +72,11 @@ class CrdtCache(BaseCache):
 
     def delete(self, key: str) -> bool:
         """Delete everywhere; whether the key was here."""
-        return self.node.delete(key)
+        return self.node.delete(fitting(key))
 
     def has(self, key: str) -> bool:
         """Whether the key is here."""
-        return key in self.node
+        return fitting(key) in self.node
 
     def clear(self) -> bool:
         """Remove everything, on every node."""

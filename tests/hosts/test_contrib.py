@@ -105,6 +105,14 @@ def test_djangos_pages_come_back_as_they_were_sent_and_too_large_ones_are_not_ke
     cache.set("text", mark_safe("<b>"))
     assert type(cache.get("text")) is SafeString
 
+    import warnings
+    from django.core.cache import CacheKeyWarning
+
+    warnings.simplefilter("ignore", CacheKeyWarning)
+    path = "search/" + "ä" * 2_000  # what a visitor may ask for
+    assert cache.get_or_set(path, 1) == cache.get(path) == 1 and cache.get(path + "b") is None
+    assert cache.touch(path) and path in cache and cache.incr(path) == 2 and cache.delete(path) and path not in cache
+
     cache.set("large", "small")
     for _ in range(2):
         cache.set("large", HttpResponse("x" * 100_000))
@@ -160,6 +168,9 @@ def test_flasks_views_and_functions():
         assert node.ttl("view//alone") is None and 59 < node.ttl("view//page") <= 60
         assert cache.add("a", 1) and not cache.add("a", 2) and cache.has("a") and cache.get("a") == 1
         assert cache.set("a", "x" * 100_000) is False and cache.get("a") is None
+        path = "search/" + "a" * 2_000
+        assert cache.set(path, 1) and cache.get(path) == 1 and cache.has(path) and cache.get(path + "b") is None
+        assert cache.delete(path) and not cache.has(path)
         assert cache.get_dict("b") == {"b": None} and cache.delete_many("b") == ["b"]
         cache.clear()
         assert not len(node)
