@@ -88,12 +88,13 @@ def milliseconds(time: object, name: str) -> int:
     elif isinstance(time, str):
         ms = _parse_time(time, name)
     elif isinstance(time, timedelta):
-        ms = -(-time // timedelta(milliseconds=1))
+        whole, rest = divmod(time, timedelta(milliseconds=1))
+        ms = whole + bool(rest)
     elif isinstance(time, (int, float)) and not isinstance(time, bool):
         if not -MAX_MS < time * 1_000 < MAX_MS:  # also refuses NaN
             raise ValueError(f"{name}={time!r}: not a time; {name}=None means never")
         # Rounded first: 1.1 * 1000 is 1100.0000000000002, which would become 1101.
-        ms = -int(-round(time * 1_000, 6) // 1)
+        ms = -int(-round(time * 1_000, 6) // 1) or int(time > 0)
     else:
         raise TypeError(f"{name}={time!r}: a number of seconds, a timedelta, or text such as '1h30m'")
     if not -MAX_MS < ms < MAX_MS:
@@ -121,7 +122,7 @@ def _parse_time(text: str, name: str) -> int:
         at = part.end()
     if not stripped or at < len(stripped):
         raise ValueError(f"{name}={text!r}: not a time; write '90s', '1h30m' or '250ms' (units: ms s m h d w)")
-    return -int(-round(total, 6) // 1)
+    return -int(-round(min(total, MAX_MS), 6) // 1)
 
 
 def moment_ms(moment: object, name: str) -> int:

@@ -99,11 +99,14 @@ def from_url(url: str) -> dict[str, Any]:
     """Arguments from `crdtcache://name:secret@host,host:port/cluster?region=eu`. Raises `ConfigError`."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # its text may hold the secret
+    except ValueError:
+        parts = None
+    # A / or ? or # in a secret ends the host for whoever reads on; what is said of it must not hold the secret.
+    if parts is None or "@" in parts.path + parts.query + parts.fragment:
         raise ConfigError(
             "a URL of a node that cannot be read: write IPv6 as in crdtcache://[::1]:2738/shop, "
             "and what is no letter or digit in a secret as %xx"
-        ) from None
+        )
     if parts.scheme != "crdtcache":
         raise ConfigError(f"a URL of a node begins with crdtcache://, this one with {parts.scheme or 'nothing'}://")
     user, _, hosts = parts.netloc.rpartition("@")

@@ -117,7 +117,7 @@ def checked(
             listen=_listen(listen),
             advertise=_advertise(advertise),
             secret=_secret(secret),
-            insecure=insecure,
+            insecure=_flag("insecure", insecure),
             maxsize=_maxsize(maxsize),
             max_bytes=byte_count(max_bytes, "max_bytes") if max_bytes is not None else None,
             max_value_bytes=byte_count(max_value_bytes, "max_value_bytes"),
@@ -126,7 +126,7 @@ def checked(
             stale_ms=span_ms(stale_ttl, "stale_ttl"),
             negative_ttl=_positive(negative_ttl, "negative_ttl") / 1_000 if negative_ttl is not None else None,
             loader=_loader(loader),
-            thread=thread,
+            thread=_flag("thread", thread) if thread is not None else None,
             switch_ms=_positive(switch_interval, "switch_interval") if switch_interval is not None else 0,
             tuning=numbers,
         )
@@ -160,6 +160,12 @@ def _advertise(advertise: str | None) -> str:
     if advertise is not None and parse(advertise, "advertise=").wildcard:
         raise ConfigError(f"advertise={advertise!r} is a place to listen, not one to call")
     return advertise or ""
+
+
+def _flag(argument: str, flag: object) -> bool:
+    if not isinstance(flag, bool):  # "false" would be taken for true, and open the door
+        raise ConfigError(f"{argument}={flag!r}: True or False")
+    return flag
 
 
 def _maxsize(maxsize: object) -> int | None:

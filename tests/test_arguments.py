@@ -19,6 +19,9 @@ from crdtcache.arguments import byte_count, milliseconds, moment_ms
         (-2, -2_000),
         (0.25, 250),
         (0.0001, 1),  # what is positive stays positive
+        (1e-300, 1),
+        (-1e-300, 0),
+        (timedelta(microseconds=1), 1),
         (1.1, 1_100),
         (timedelta(minutes=1, microseconds=1), 60_001),
         ("90s", 90_000),
@@ -35,7 +38,23 @@ def test_times(written, ms):
 
 
 @pytest.mark.parametrize(
-    "written", ["", "5", "h", "1x", "1h-", "-1h", "1e3s", "1h 5", float("nan"), float("-inf"), 1e16]
+    "written",
+    [
+        "",
+        "5",
+        "h",
+        "1x",
+        "1h-",
+        "-1h",
+        "1e3s",
+        "1h 5",
+        float("nan"),
+        float("-inf"),
+        1e16,
+        timedelta.max,
+        timedelta.min,
+        "9" * 400 + "s",
+    ],
 )
 def test_times_that_are_none(written):
     with pytest.raises(ValueError, match="ttl="):

@@ -117,6 +117,11 @@ def test_a_url():
         "crdtcache://:hush@[::1/x",
         "crdtcache://:hush\u2100@10.0.0.1/x",
         "crdtcache://:hush@/x",
+        "crdtcache://:hush/a@10.0.0.1/x",
+        "crdtcache://:hush?a@10.0.0.1/x",
+        "crdtcache://:a?hush@10.0.0.1/x",
+        "crdtcache://:hush#a@10.0.0.1/x",
+        "crdtcache://web:12/hush@10.0.0.1/x",
     ],
 )
 def test_mistakes_in_a_url(url):

@@ -81,6 +81,9 @@ def test_repr_and_status(clock):
         {"ttl": "x"},
         {"sweep_interval": 0},
         {"sweep_interval": True},
+        {"insecure": "false"},
+        {"insecure": 1},
+        {"thread": "no"},
     ],
 )
 def test_mistakes_in_the_constructor_are_named(arguments):
