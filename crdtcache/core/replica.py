@@ -645,8 +645,9 @@ class Replica:
         if now >= self._prune_ns:
             self._prune_ns = now + tuning.compare_ms * _MS
             self._prune(reading)
-        # Not each at its own instant, but all whose time comes within a quarter of the period together.
-        self._links_ns = max(due, now + keepalive_ns // 4)
+        # Not each at its own instant, but all whose time comes within an eighth of the period together; when it was a
+        # quarter, those of the own region were late so often that each member asked three others twice a second.
+        self._links_ns = max(due, now + keepalive_ns // 8)
 
     def _superfluous(self, link: Link, now_ns: int) -> bool:
         """Whether the own call for this link would not be made today, and nothing is under way on it.

@@ -9,6 +9,8 @@ import os
 
 import pytest
 
+from crdtcache.core.codec import Limits, decode
+from crdtcache.core.messages import Probe
 from sim import faults
 from sim.engine import MS, SECOND
 from sim.plan import Fault, Plan
@@ -104,3 +106,13 @@ def test_many_that_join_at_once_hold_up_nobody():
     assert max(lags) < 1_500
     assert max(sent.get(seed, 0) for seed in range(3)) < new * 40_000
     assert held_to_be_gone(world) == []
+
+
+def test_while_nothing_is_wrong_nobody_is_asked_about():
+    world = world_of(make("idle", 1, nodes=20, calm_ms=60_000, count=0, regions=2, wan_ms=80.0))
+    world.engine.run(8_000 * MS)
+    asked = []
+    limits = Limits(1_024, 32_768)
+    world.network.tap = lambda _, __, frame: asked.extend(m for m in decode(frame, limits)[1] if isinstance(m, Probe))
+    world.engine.run(20_000 * MS)
+    assert asked == []
