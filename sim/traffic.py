@@ -37,7 +37,7 @@ MATRIX = (
     (205.0, 120.0, 175.0, 320.0, 1.0),
 )
 _QUIET_MS = 1_000  # after the writes, for the last of them to arrive
-_MEET_S_PER_NODE = 0.08
+_SETTLE_MS = 30_000  # until on each link everybody was named that was met
 _MEET_ALL = 200  # more nodes know each other from the start: that a thousand meet at once is not what is measured
 
 
@@ -132,6 +132,11 @@ def _world(nodes: int, seed: int, ops: list[Op]) -> tuple[World, _Arrivals]:
     return world, arrivals
 
 
+def _meet_ms(nodes: int) -> int:
+    """Until the last of the links is up that stays."""
+    return 5_000 + (80 * nodes if nodes <= _MEET_ALL else 10_000)
+
+
 def _acquaint(world: World) -> None:
     """All know of all, as if from a file, and none is linked yet."""
     hellos = [node.replica.hello(node.reading()) for node in world.nodes if node.replica is not None]
@@ -141,10 +146,10 @@ def _acquaint(world: World) -> None:
             node.replica.meet(rows, node.reading())
 
 
-def measure(nodes: int, writes: int = 200, seed: int = 1) -> Figures:
-    """Write `writes` keys, at random on `nodes` nodes, for 5 seconds."""
+def measure(nodes: int, writes: int = 200, seed: int = 1, settle_ms: int = 0) -> Figures:
+    """Write `writes` keys, at random on `nodes` nodes, for 5 seconds, `settle_ms` after they have met."""
     rng = random.Random(seed)
-    meet_ms = round(5_000 + 1_000 * _MEET_S_PER_NODE * nodes)
+    meet_ms = _meet_ms(nodes) + settle_ms
     instants = sorted(rng.randrange(meet_ms * 1_000, (meet_ms + 5_000) * 1_000) for _ in range(writes))
     world, arrivals = _world(
         nodes, seed, [Op(at, rng.randrange(nodes), "put", f"w{i}", "v") for i, at in enumerate(instants)]
@@ -181,7 +186,7 @@ def measure(nodes: int, writes: int = 200, seed: int = 1) -> Figures:
 
 def with_dead(nodes: int, seed: int = 1) -> list[Dead]:
     """All that live of one group of origins in one region write, while their entry nodes elsewhere lie dead."""
-    meet_ms = round(5_000 + 1_000 * _MEET_S_PER_NODE * nodes)
+    meet_ms = _meet_ms(nodes)
     world, arrivals = _world(nodes, seed, [])
     world.engine.run(meet_ms * MS)
     places = {n.replica.origin: (n, Place(n.replica.origin, n.machine.region_name)) for n in world.nodes if n.replica}
@@ -220,13 +225,14 @@ def _counts(world: World) -> dict[str, int]:
 
 def lines(nodes: int) -> list[str]:
     """All of it for so many nodes, to print."""
-    found, dead = measure(nodes), with_dead(nodes)
+    acquainted = nodes > _MEET_ALL
+    found, dead = measure(nodes, settle_ms=0 if acquainted else _SETTLE_MS), with_dead(nodes)
     most_ms = max(one.last_ms for one in dead)
     return [
         f"{nodes} nodes in {len(MATRIX)} regions, at most {found.links_most} links each",
         f"per write: {found.copies:.3f} copies for each other node, {found.crossings:.2f} for each remote region",
         f"{found.writes} writes in 5 s: {found.duplicates} duplicates, {found.pulls} pulls",
         f"to the last node: {found.last_median:.2f} slowest one-way delays (median), {found.last_most:.2f} (most)",
-        f"idle: {found.idle_bytes:,.0f} bytes a second and node",
+        f"idle{acquainted * ', and still naming each other'}: {found.idle_bytes:,.0f} bytes a second and node",
         f"{dead[0].dead} dead, not yet suspected, entry nodes of all {len(dead)} writers: {most_ms:.0f} ms to the last",
     ]

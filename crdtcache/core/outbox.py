@@ -33,7 +33,8 @@ _MS = 1_000_000
 _MOST_ROWS = 8_000  # in one message: of at most 28 bytes each, they fit a frame that is accepted
 _MOST_MEMBERS = 500
 _SIGNED = 8  # links that get the own row and clock in each keepalive_ms
-_IDLE_ROWS = 16  # of origins that have not written, in one message: each is told on some link within a minute
+_IDLE_ROWS = 8  # at least, of origins that have not written, in one message
+_IDLE_TURNS = 32  # messages in which all of them are told, on whatever links
 _OLD_MEMBERS = 4  # that were named on the link before, so that they are waited for, and known where they were dropped
 
 
@@ -197,7 +198,8 @@ class Outbox:
                     idle.append(row)
             named = [member for member in used if member.number <= link.met]
             others = _in_turn(named, self._turn * _OLD_MEMBERS, _OLD_MEMBERS)
-            rows = news + _in_turn(idle, self._turn * _IDLE_ROWS, _IDLE_ROWS)
+            most = max(_IDLE_ROWS, len(idle) // _IDLE_TURNS)
+            rows = news + _in_turn(idle, self._turn * most, most)
             self._turn += 1
         said.update((row.origin, row.now) for row in rows if row.last)
         link.met = max([link.met, *(member.number for member in fresh)])
