@@ -28,6 +28,10 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
     No frontier passes local time + max_drift. A dot never extends a frontier.
     Rows of processes long gone are pruned: who has no row is accounted for up to the prune mark, which is adopted
     at the end of a complete session only.                              `removal.to_prune`, `removal.prune`
+    Who hears of a greater mark (context messages tell it) adopts it before it prunes by itself: it may lack what
+    processes had written of which there is no row any more.
+    So EQUAL compares digests, and the last writes that nobody can have pruned yet: not all rows, of which some are
+    gone here and there not yet.                                        `removal.lasts`
 
 Clocks                                                                  `clock`, `correction`, `rewind`
     Stamps are hybrid: never behind what was issued, announced or accepted. One that is ahead of local time by

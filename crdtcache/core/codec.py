@@ -351,7 +351,7 @@ def _member(row: object) -> MemberRow:
 
 def _parse_context(part: tuple[Any, ...], _: Limits) -> Context:
     members = [_member(row) for row in _tuple(part[4])]
-    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, *map(_number, part[5:9]))
+    return Context(_rows(part[1]), _number(part[2]), _pair(part[3]), members, *map(_number, part[5:10]))
 
 
 def _parse_gone(part: tuple[Any, ...], limits: Limits) -> Gone:

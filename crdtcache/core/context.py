@@ -15,7 +15,8 @@ this design: a frontier that grows without its log being complete promises slice
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from xxhash import xxh3_64_intdigest
 
@@ -123,14 +124,14 @@ class Context:
         self.note_last(row.origin, row.last)
         return True
 
-    def rows(self) -> list[Row]:
-        """One row per known origin: what this replica may promise about it."""
-        last = self.last
-        return [Row(origin, last.get(origin, 0), now) for origin, now in self.frontier.items()]
+    def rows(self, said: Mapping[int, int] = MappingProxyType({})) -> list[Row]:
+        """One row per known origin, but for those that were `said`: what this replica may promise about it."""
+        last, before = self.last, said.get
+        return [Row(origin, last.get(origin, 0), now) for origin, now in self.frontier.items() if before(origin) != now]
 
-    def lasts(self) -> int:
-        """A hash over the last write of each origin: equal where neither side has missed one that the other knows."""
-        flat = [number for row in sorted(self.last.items()) for number in row]
+    def lasts(self, after: int) -> int:
+        """A hash over each last write after a stamp: equal where neither side has missed one that the other knows."""
+        flat = [number for row in sorted(self.last.items()) if row[1] > after for number in row]
         return xxh3_64_intdigest(struct.pack(f">{len(flat)}Q", *flat))
 
     def dot_count(self) -> int:

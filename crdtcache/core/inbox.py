@@ -203,6 +203,7 @@ class Inbox:
         if not self._believe(link, context.clear_mark, reading):
             return
         self.meet(context.members, reading)
+        link.prune_mark = context.prune_mark or link.prune_mark
         limit = self._held.clock.limit(reading.wall_ms)
         own = self._held.context
         # The first rows on a link speak of what no push on it will bring.

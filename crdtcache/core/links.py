@@ -43,6 +43,7 @@ class Link:
         "opens",
         "opens_ns",
         "our_dial",
+        "prune_mark",
         "retry_ns",
         "roots",
         "rows",
@@ -84,6 +85,7 @@ class Link:
         self.signed = 0  # the last own write that a sign of life has told of
         self.signed_ns = 0  # when one did last
         self.met = 0  # the number of the last member that was named in a context message
+        self.prune_mark = 0  # the peer's, as last heard
         self.too_old: dict[int, int] = {}  # origins that the peer could not slice for us, and where its log begins
         self.session: Session | None = None
         self.retry_ns = 0  # no OPEN before this

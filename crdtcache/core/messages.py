@@ -128,6 +128,7 @@ class Context(NamedTuple):
     wall_ms: int = 0  # the sender's clock without correction
     heard_ms: int = 0  # the monotonic time in the last frame from the receiver, 0 if there was none
     ago_ms: int = 0  # how long ago that frame came, so that the receiver knows the round trip
+    prune_mark: int = 0  # the sender's; 0 in a sign of life
 
 
 class Pull(NamedTuple):

@@ -183,8 +183,8 @@ class Outbox:
         is gone, is told once: where services are restarted day and night, these would soon be all that there is to say.
         Of the members, those that were met since the last one, and a few others in turn.
         """
-        rows, clock_ms, mark = self.position(reading)
         said, used = link.said, self._members.in_use(reading.mono_ns)
+        rows, clock_ms, mark = self.position(reading, said)
         fresh = [member for member in used if member.number > link.met][:_MOST_MEMBERS]
         others: list[Member] = []
         if link.told_ns:
@@ -204,7 +204,8 @@ class Outbox:
         said.update((row.origin, row.now) for row in rows if row.last)
         link.met = max([link.met, *(member.number for member in fresh)])
         members = self._members.rows(reading.mono_ns, fresh + others)
-        context = Context(rows, clock_ms, mark, members, self._held.digest.root(), *self._clocks(link, reading))
+        root, pruned = self._held.digest.root(), self._held.context.prune_mark
+        context = Context(rows, clock_ms, mark, members, root, *self._clocks(link, reading), pruned)
         link.say(encode(context))
         link.told_ns = reading.mono_ns
         self._counts["contexts_sent"] += 1
@@ -233,11 +234,11 @@ class Outbox:
             link.say(encode(Gone(gone[start : start + 512])))
         link.better.update((key, None) for key, _, _ in gone if key in held)
 
-    def position(self, reading: Reading) -> tuple[list[Row], int, tuple[int, int]]:
-        """Rows, clock and clear mark, as a context message or a session begins with them."""
+    def position(self, reading: Reading, said: dict[int, int]) -> tuple[list[Row], int, tuple[int, int]]:
+        """Rows but those that were said, clock and clear mark, as a context message or a session begins with them."""
         own = self._held.context
         own.advance(self._held.origin, self._held.clock.announce(reading.wall_ms))
-        rows = own.rows()
+        rows = own.rows(said)
         if len(rows) > _MOST_ROWS:  # those that have moved last: the others are of processes gone
             rows = nlargest(_MOST_ROWS, rows, key=lambda row: row.now)
         return rows, reading.wall_ms, own.clear_mark

@@ -25,7 +25,18 @@ from crdtcache.core.store import ABSENT
 if TYPE_CHECKING:
     from crdtcache.core.links import Link
 
-__all__ = ["clear_step", "collect", "drop_overdue", "expire", "make_room", "prune", "to_prune"]
+__all__ = [
+    "adopt",
+    "clear_step",
+    "collect",
+    "drop_overdue",
+    "expire",
+    "lasts",
+    "make_room",
+    "prune",
+    "to_prune",
+    "youngest",
+]
 
 
 def expire(held: LWWMap, reading: Reading, slowest_ms: int | None, count: int | None = None) -> list[Key]:
@@ -111,22 +122,56 @@ def to_prune(held: LWWMap, used: Container[int], links: Collection[Link], wall_m
     """The origins whose rows may go: of processes long gone, on which all who are connected agree.
 
     Older than `forget_ms`; where there are more than `origins`, those as well that ended first. Who is alone prunes
-    nothing: what it would forget, nobody could tell it again.
+    nothing: what it would forget, nobody could tell it again. Nor does who hears of a greater mark, before it has
+    adopted that: of processes without a row it may lack what is held there, and would answer it GONE.
     """
     frontier, ends, tuning = held.context.frontier, held.context.ends, held.tuning
-    least = (wall_ms - tuning.least_prune_ms()) << COUNTER_BITS
+    least, mark = youngest(held, wall_ms), held.context.prune_mark
+    if not links or any(mark < link.prune_mark <= least for link in links):
+        return []
     gone = sorted(
         (ends(origin), origin)
         for origin, now in frontier.items()
         if ends(origin) < least
         and origin not in used
         and origin != held.origin
-        and all(link.rows.get(origin, 0) == (now if origin in held.context.last else 0) for link in links)
+        and all(
+            _agrees(link, origin, now if origin in held.context.last else 0, ends(origin) <= mark) for link in links
+        )
     )
     excess = len(frontier) - tuning.origins
     most = excess + tuning.origins // 16 if excess > 0 else 0  # not one by one
-    old = (wall_ms - tuning.forget_ms) << COUNTER_BITS
-    return [origin for number, (end, origin) in enumerate(gone) if links and (number < most or end < old)]
+    old = max((wall_ms - tuning.forget_ms) << COUNTER_BITS, mark + 1)
+    return [origin for number, (end, origin) in enumerate(gone) if number < most or end < old]
+
+
+def youngest(held: LWWMap, wall_ms: int) -> int:
+    """The greatest stamp that anybody whose clock says `wall_ms` may have pruned."""
+    return (wall_ms - held.tuning.least_prune_ms()) << COUNTER_BITS
+
+
+def lasts(held: LWWMap, wall_ms: int) -> int:
+    """What two replicas compare of their rows, at a time that both know: all that nobody may have pruned yet.
+
+    The others are gone here, and there not yet: two that are equal would compare their whole maps until both had
+    pruned (kitchen-sink seed 42528).
+    """
+    return held.context.lasts(youngest(held, wall_ms))
+
+
+def adopt(held: LWWMap, mark: int, reading: Reading) -> None:
+    """All that a peer with this mark holds was taken: what of processes without a row is not here is gone."""
+    if held.context.prune_mark < mark <= youngest(held, reading.wall_ms):
+        prune(held, [], mark, ())
+
+
+def _agrees(link: Link, origin: int, now: int, pruned: bool) -> bool:
+    """Whether the peer has accounted for just as much of it; or has no row, of what the own mark answers for as well.
+
+    Without the latter, who had no agreement in time would keep the row for as long as one lives that joined later.
+    """
+    told = link.rows.get(origin, 0)
+    return told == now or (pruned and not told and bool(link.rows))
 
 
 def prune(held: LWWMap, origins: list[int], mark: int, links: Collection[Link]) -> None:

@@ -23,7 +23,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from crdtcache.core import removal
-from crdtcache.core.clock import COUNTER_BITS, Reading
+from crdtcache.core.clock import Reading
 from crdtcache.core.codec import encode
 from crdtcache.core.digest import DIGEST_VERSION, ROOT
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, TOUCH, Entry, Key
@@ -79,7 +79,7 @@ class Sessions:
         counts: dict[str, int],
         rng: random.Random,
         region: str,
-        position: Callable[[Reading], tuple[list[Row], int, tuple[int, int]]],
+        position: Callable[[Reading, dict[int, int]], tuple[list[Row], int, tuple[int, int]]],
         slowest_ms: Callable[[Reading], int | None],
     ) -> None:
         self._held = held
@@ -161,11 +161,12 @@ class Sessions:
         number = 2 * self._number + (self._held.origin > link.hello.origin)
         own = self._ready(number, reading, slowest)
         link.session = Session(number, own, opener=True, now_ns=reading.mono_ns)
-        digest, lasts = self._held.digest, self._held.context.lasts()
-        link.say(encode(Open(number, lasts, own.slowest_ms, own.clear_mark, digest.root(), own.size)))
+        # Who is to adopt rows wants those, and not to hear that all is EQUAL.
+        root, lasts = self._held.digest.root(), removal.lasts(self._held, own.slowest_ms) ^ bool(link.too_old)
+        link.say(encode(Open(number, lasts, own.slowest_ms, own.clear_mark, root, own.size)))
 
     def _ready(self, number: int, reading: Reading, slowest: int | None) -> Ready:
-        rows, _, mark = self._position(reading)
+        rows, _, mark = self._position(reading, {})
         # Never beyond the own clock: where the slowest heard is a fast one, the peer must not go by it alone.
         slowest_ms = min(slowest or 0, reading.wall_ms)
         return Ready(number, rows, slowest_ms, mark, len(self._held.store.entries), (), self._held.context.prune_mark)
@@ -189,16 +190,16 @@ class Sessions:
             link.say(encode(Busy(message.session, held.tuning.busy_ms)))
             return
         self._put_off(self._remote(link), reading)
-        if message.root == held.digest.root() and message.lasts == held.context.lasts():
+        same = message.root == held.digest.root() and message.lasts == removal.lasts(held, message.slowest_ms)
+        if same and not link.too_old:
             link.session = None
             link.compared += 1
             self._counts["sessions_equal"] += 1
+            removal.adopt(held, link.prune_mark, reading)
             link.say(encode(Equal(message.session)))
             return
-        session = Session(
-            message.session, self._ready(message.session, reading, slowest), opener=False, now_ns=reading.mono_ns
-        )
-        link.session = session
+        own = self._ready(message.session, reading, slowest)
+        session = link.session = Session(message.session, own, opener=False, now_ns=reading.mono_ns)
         session.size = message.size
         session.agree(tuple(link.too_old))
         if link.hello.digest_version == DIGEST_VERSION:
@@ -248,6 +249,7 @@ class Sessions:
             case Equal():
                 link.session = None
                 link.compared += 1
+                removal.adopt(held, link.prune_mark, reading)
             case Busy():
                 # With full jitter, so that a cluster does not ask as one.
                 link.session = None
@@ -371,7 +373,7 @@ class Sessions:
             self.open(link, reading, differs=True)
 
     def _adopt(self, link: Link, session: Session, rows: list[Row], reading: Reading) -> None:
-        """C3."""
+        """C3; and what was missing of an origin that the peer has pruned will not come from there."""
         own = self._held.context
         limit = self._held.clock.limit(reading.wall_ms)
         adopts = [origin for origin in session.own.adopts if link.too_old.pop(origin, None) is not None]
@@ -383,12 +385,10 @@ class Sessions:
             self._held.log.cut(row.origin, own.frontier[row.origin])
             self._held.clock.accept(own.frontier[row.origin])
             self._gaps.reached(row.origin, own.frontier[row.origin])
-        # All that the peer holds was taken: what of pruned origins is not here is gone. Rows that it still has stay.
-        mark = session.prune_mark
-        if own.prune_mark < mark <= (reading.wall_ms - self._held.tuning.least_prune_ms()) << COUNTER_BITS:
-            theirs = {row.origin: None for row in rows} | {self._held.origin: None}
-            pruned = [origin for origin in own.frontier if origin not in theirs and own.ends(origin) <= mark]
-            removal.prune(self._held, pruned, mark, self._links.values())
+        removal.adopt(self._held, session.prune_mark, reading)
+        kept = {row.origin: None for row in rows} | {other.hello.origin: None for other in self._links.values()}
+        gone = [origin for origin in adopts if origin not in kept and own.ends(origin) <= own.prune_mark]
+        removal.prune(self._held, gone, 0, self._links.values())
 
 
 def _is_news(mine: Entry, listed: Entry, lately_ms: int) -> bool:

@@ -335,7 +335,13 @@ def prune_mark_adopted_at_once() -> list[Patch]:
     return [Patch(Sessions, "receive", broken)]
 
 
-@bug("older-than-the-mark")
+@bug("back-while-others-prune")
+def pruned_before_all_was_taken() -> list[Patch]:
+    """Pruning: a row is pruned although somebody has pruned more, and what that one holds was not compared yet."""
+    return [Patch(Link, "prune_mark", property(lambda _: 0, lambda *_: None))]
+
+
+@bug("back-while-others-prune")
 def pruned_without_agreement() -> list[Patch]:
     """Pruning: whoever finds a row to be old prunes it, whatever those that are connected have of it."""
 
@@ -367,8 +373,8 @@ def clear_mark_not_sent() -> list[Patch]:
     """D5: the clear mark does not travel with contexts and slices."""
     position = Outbox.position
 
-    def broken(self: Outbox, reading: Reading) -> Any:
-        rows, clock_ms, _ = position(self, reading)
+    def broken(self: Outbox, *args: Any) -> Any:
+        rows, clock_ms, _ = position(self, *args)
         return rows, clock_ms, (0, 0)
 
     return [Patch(Outbox, "position", broken)]

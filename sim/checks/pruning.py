@@ -34,7 +34,8 @@ class Prunes(Check):
         running = [(node, node.replica) for node in self.world.nodes if node.replica is not None]
         states = {replica.origin: _State.of(replica) for _, replica in running}
         for node, replica in running:
-            before, now = self._past[-1].get(replica.origin, _State(0, {}, set())), states[replica.origin]
+            now = states[replica.origin]
+            before = self._past[-1].get(replica.origin, _State(0, {}, now.linked, set()))
             if now.mark > before.mark or before.frontier.keys() - now.frontier.keys():
                 self._pruned(node, before, now)
         self._past.append(states)
@@ -43,23 +44,29 @@ class Prunes(Check):
         linked = before.linked & now.linked
         if missing := [origin for origin in linked if origin in before.frontier and origin not in now.frontier]:
             raise self.fail(f"pruned the row of {missing[0]:016x}, which is connected", node=node.index)
-        peers = [self._past[0][origin].frontier for origin in linked if origin in self._past[0]]
+        peers = [self._past[0][origin] for origin in linked if origin in self._past[0]]
         for stamp, origin in self.world.oracle.by_version:
             if origin in before.frontier and origin in now.frontier:
                 continue
             unheard = before.frontier.get(origin, before.mark) < stamp <= now.mark
-            if unheard and not any(frontier.get(origin, 0) >= stamp for frontier in peers):
+            if unheard and not any(peer.has_heard((stamp, origin)) for peer in peers):
                 self.world.oracle.waived.add((stamp, origin))
 
 
 class _State(NamedTuple):
-    """What a replica has pruned and accounts for, and who is connected to it."""
+    """What a replica has pruned, accounts for and holds, and who is connected to it."""
 
     mark: int
     frontier: dict[int, int]
     linked: set[int]
+    held: set[tuple[int, int]]
+
+    def has_heard(self, version: tuple[int, int]) -> bool:
+        """Whether it can tell of that write: by a row, or by what it holds."""
+        return self.frontier.get(version[1], 0) >= version[0] or version in self.held
 
     @classmethod
     def of(cls, replica: Replica) -> _State:
         linked = {member.row.origin for member in replica.members.known.values() if member.link is not None}
-        return cls(replica.map.context.prune_mark, dict(replica.map.context.frontier), linked)
+        held = {entry[:2] for entry in replica.store.entries.values()}
+        return cls(replica.map.context.prune_mark, dict(replica.map.context.frontier), linked, held)

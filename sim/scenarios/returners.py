@@ -191,7 +191,7 @@ def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
     """One is away until its row, and those of processes that came and went meanwhile, are pruned: it revives nothing.
 
     It has written before, what others then deleted, and holds what a process had written that is gone. While it is
-    away it writes on: what lies beyond the mark survives.
+    away it writes on: what lies beyond the mark survives. Who joins after the mark takes all that the gone had written.
     """
     rng, count = rng_of("older-than-the-mark", seed), max(nodes or 4, 4)
     away, brief = count - 1, count - 2
@@ -203,6 +203,7 @@ def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
             Op((1_600 + at) * 1_000, rng.choice((away, brief)), "put", key, f"older{number}"),
             Op((4_000 + at) * 1_000, rng.randrange(brief), "delete", key),
             Op((3_200 + 400 * number) * 1_000, away, "put", f"own{number}", f"offline{number}"),
+            Op((1_600 + at) * 1_000, brief, "put", f"kept{number}", f"kept{number}"),
         ]
     back = 12_000 + rng.randrange(2_000)
     return make(
@@ -222,6 +223,49 @@ def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
             "max_frame_age_ms": 500,
             "min_dead_age_ms": 1_000,
             "forget_ms": 3_500,
+            "log_records": rng.choice((24, 200, 2_000)),
+        },
+    )
+
+
+@scenario
+def back_while_others_prune(seed: int, nodes: int | None) -> Plan:
+    """Rows are pruned all the time when two parts meet after long: not before each knows what the other has.
+
+    In one part processes write, come and go: there is always a row old enough, and there are values of those whose rows
+    are pruned. In the other a process writes, and is gone. They meet over slow links: for some rounds of pruning nobody
+    across has said yet what it knows.
+    """
+    rng, count = rng_of("back-while-others-prune", seed), max(nodes or 4, 4)
+    brief, writer = count - 2, count - 1
+    across = faults.between([*range(1, brief), writer], [0, brief])
+    back = rng.randrange(9_000, 10_000)
+    ops = []
+    for number in range(24):
+        at = back - 3_500 + 40 * number + rng.randrange(40)
+        ops += [
+            Op(at * 1_000, writer, "put", f"q{number}", f"unheard{number}"),
+            Op((at - 1_400) * 1_000, brief, "put", f"kept{number}", f"kept{number}"),
+        ]
+    return make(
+        "back-while-others-prune",
+        seed,
+        nodes=count,
+        calm_ms=back + 4_000,
+        faults=[
+            faults.cut(across, 2_500, back, "parts"),
+            *faults.rolling_restart([brief] * 8, back - 5_000, 400, 100),
+            Fault("crash", back - 2_400, back - 2_200, nodes=(writer,)),
+            Fault("delay", back - 100, back + 2_500, pairs=across, amount=rng.randrange(180, 250)),
+        ],
+        ops=ops,
+        count=300,
+        tuning={
+            "gc_hold_ms": 1_500,
+            "max_frame_age_ms": 500,
+            "min_dead_age_ms": 1_000,
+            "forget_ms": 3_500,
+            "compare_ms": 300,
             "log_records": rng.choice((24, 200, 2_000)),
         },
     )

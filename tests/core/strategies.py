@@ -115,7 +115,7 @@ def sums(draw: st.DrawFn) -> Nodes:
 messages = st.one_of(
     slices(),
     st.builds(
-        Context, st.lists(rows, max_size=4), words64, marks, st.lists(members, max_size=2), words64, *[words64] * 3
+        Context, st.lists(rows, max_size=4), words64, marks, st.lists(members, max_size=2), words64, *[words64] * 4
     ),
     st.builds(Pull, origins, words64),
     st.builds(TooOld, origins, words64),

@@ -70,6 +70,7 @@ SAMPLES: dict[str, Message] = {
         2_300,
         51,
         9,
+        S,
     ),
     "sign of life": Context([Row(A, S, S + 1)], 1_700, (0, 0), [], 0),
     "slice, empty": Slice(A, S, S + 9, S, (0, 0), (), []),

@@ -182,6 +182,6 @@ def test_of_more_origins_than_fit_a_message_those_are_told_that_write() -> None:
     world.link("a", "c")
     world.inject("b", "a", Context([Row(i + 10, 0, WALL_MS << 16) for i in range(8_000)], 0, (0, 0), [], 0))
     world.run(100)
-    rows, *_ = world["a"]._outbox.position(world.reading("a"))
+    rows, *_ = world["a"]._outbox.position(world.reading("a"), {})
     assert len(rows) <= 8_000
     assert {world[name].origin for name in "abc"} <= {row.origin for row in rows}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from crdtcache.core import removal
 from crdtcache.core.context import Context
 from crdtcache.core.entry import Key, live_entry
 from crdtcache.core.messages import Item, Row, Slice
@@ -13,6 +14,7 @@ from crdtcache.core.removal import to_prune
 from crdtcache.core.slices import apply_slice
 from crdtcache.errors import ConfigError
 from crdtcache.tuning import Tuning
+from tests.core.repairs import watched
 from tests.core.world import FAST, MS, WALL_MS, World
 
 C, D, E = 0xC0, 0xD0, 0xE0
@@ -99,11 +101,93 @@ def test_who_says_something_else_of_it_or_nothing_keeps_it_from_being_pruned() -
     assert to_prune(world["a"].map, [*used, C], [link], later_ms) == [], "it is waited for"
 
 
+def test_who_meets_one_that_has_pruned_more_takes_what_that_one_holds_before_it_prunes() -> None:
+    """What processes without a row wrote: its own mark, raised before, would answer for that as if it were gone."""
+    world = World("ab", tuning=BRIEF)
+    wrote(world, "b", D, "of one without a row")
+    for name in "ab":
+        wrote(world, name, C, "old")
+    context = world["b"].map.context
+    context.prune([D], context.ends(D))
+    world.run(BRIEF.forget_ms)
+    world.link("a", "b")
+    counts = watched(world)[1]
+    while not counts["Open"]:
+        world["a"]._prune_ns = world["a"]._links_ns = 0  # again and again
+        assert world["a"].map.context.prune_mark == 0
+        world.step(2)
+        world.carry()
+    world.run(2_000)
+    assert [world.get(name, "of one without a row") for name in "ab"] == [1, 1]
+    assert [known(world, name) for name in "ab"] == [[], []]
+    assert world["a"].map.context.prune_mark == context.prune_mark > 0
+
+
+def test_a_mark_that_nobody_could_have_yet_keeps_nobody_from_pruning() -> None:
+    world = met("ab")
+    wrote(world, "a", C, "k")
+    [link] = world["a"]._links.values()
+    link.rows[C] = world["a"].map.context.frontier[C]
+    later_ms = WALL_MS + 2 * BRIEF.forget_ms
+    for mark, pruned in ((1, []), ((later_ms + 1) << 16, [C])):
+        link.prune_mark = mark
+        assert to_prune(world["a"].map, [world["b"].origin], [link], later_ms) == pruned
+
+
 def test_who_is_alone_prunes_nothing() -> None:
     world = World("a", tuning=BRIEF)
     wrote(world, "a", C, "k")
     world.run(8_000)
     assert known(world, "a") == [C]
+
+
+def test_who_has_no_row_of_what_the_own_mark_answers_for_agrees_once_it_has_spoken() -> None:
+    world = met("ab")
+    wrote(world, "a", C, "k")
+    world["a"].map.context.prune_mark = world["a"].map.context.frontier[C]
+    [link] = world["a"]._links.values()
+    link.rows.pop(C, None)
+    used, later_ms = [world["b"].origin], WALL_MS + 2 * BRIEF.forget_ms
+    assert to_prune(world["a"].map, used, [link], later_ms) == [C]
+    world["a"].map.context.prune_mark -= 1
+    assert to_prune(world["a"].map, used, [link], later_ms) == [], "there may be more of it there"
+    world["a"].map.context.prune_mark += 1
+    link.rows.clear()
+    assert to_prune(world["a"].map, used, [link], later_ms) == [], "it has said nothing yet"
+
+
+def test_what_one_has_pruned_and_the_other_has_not_is_no_difference() -> None:
+    """Or they would send each other the sums of their maps at every comparison until both have (kitchen-sink 42528)."""
+    world = met("ab")
+    last = max([wrote(world, name, C, "k") for name in "ab"])
+    world.run(BRIEF.forget_ms // 2)
+    context = world["a"].map.context
+    context.prune([C], last)
+    later = [removal.lasts(world[name].map, WALL_MS + world.now_ms) for name in "ab"]
+    assert later[0] != later[1], "for now: nobody can have pruned it yet"
+    world.run(BRIEF.forget_ms // 2 - 300)
+    assert known(world, "b") == [C], "or this shows nothing"
+    counts = watched(world)[1]
+    world.run(4_000)
+    assert set(counts) <= {"Open", "Equal"}
+    assert counts["Equal"] > 5
+    assert known(world, "a") == known(world, "b") == []
+
+
+def test_a_joiner_of_an_empty_map_adopts_rows_that_somebody_may_have_pruned_by_now() -> None:
+    """Nothing is visible anywhere, and no recent write: the two are equal but for what the joiner has to adopt."""
+    world = World("ab", tuning=replace(BRIEF, forget_ms=60_000))
+    world.calm()
+    for number in range(40):
+        world.put("a", number, 1)
+        world.delete("a", number)
+    world.run(8_000)
+    assert world["a"].stats()["dead"] == 0
+    world.add("c")
+    world.link("b", "c")
+    world.run(1_500)
+    assert world["c"].caught_up()
+    assert world["c"].map.context.frontier[world["a"].origin] >= world["b"].map.context.last[world["a"].origin]
 
 
 def test_a_row_of_a_member_that_is_waited_for_is_not_pruned() -> None:
@@ -183,7 +267,9 @@ def test_a_returner_older_than_the_mark_revives_nothing_and_loses_only_what_it_w
         assert visible == {"mine": None, "of another": None, "unheard": None, "kept": 1, "last": 1, "late": 1}
     shown = [(name, event.key) for name, event in seen if getattr(event, "kind", "") == "set"]  # type: ignore[misc]
     assert sorted(shown) == [("a", "late"), ("b", "late"), ("c", "last"), ("c", "late")], "not even for a moment"
-    assert known(world, "c") == [], "it has adopted the mark"
+    assert world["c"].map.context.prune_mark == world["a"].map.context.prune_mark, "it has adopted the mark"
+    world.run(2 * BRIEF.compare_ms)
+    assert known(world, "c") == []
     world.check()
 
 
