@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crdtcache.core.entry import VALUE
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.ending import equal_maps
@@ -40,6 +41,8 @@ def _accounts(replica: Replica, other: Replica) -> bool:
 
 
 def _will_tell(replica: Replica) -> bool:
-    context = replica.map.context
-    dead = (replica.store.entries[key] for key in replica.map.deleted)
-    return any(origin not in context.frontier and stamp > context.prune_mark for stamp, origin, *_ in dead)
+    """Whether a dot that collection leaves will make a writer known again whose row was pruned."""
+    held, context = replica.map, replica.map.context
+    dead = [replica.store.entries[key] for queue in (held.lapsed, held.deleted) for key in queue]
+    versions = [entry[:2] for entry in dead] + [entry[VALUE] for entry in dead if isinstance(entry[VALUE], tuple)]
+    return any(origin not in context.frontier and stamp > context.prune_mark for stamp, origin in versions)
