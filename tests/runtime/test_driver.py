@@ -159,32 +159,31 @@ async def test_a_driver_runs_again_after_it_was_stopped():
     assert not first.driver.running
 
 
+SLOW = Tuning(context_ms=60_000, keepalive_ms=20_000, silent_ms=60_000, sweep_ms=30_000)  # no timer within a test
+
+
 # ---- the path of a write ------------------------------------------------------------------------------------------
 
 
 async def test_a_write_leaves_without_waiting_for_any_timer():
-    slow = Tuning(context_ms=60_000, keepalive_ms=20_000, silent_ms=60_000, sweep_ms=30_000)
-    first = Party("a", tuning=slow)
+    first = Party("a", tuning=SLOW)
     async with running(first.driver):
-        second = Party("b", peers=[first.driver.address], tuning=slow)
+        second = Party("b", peers=[first.driver.address], tuning=SLOW)
         async with running(second.driver):
             await until(lambda: first.links() == second.links() == 1)
             await until(lambda: first.driver.asleep)
             for number in range(50):
-                began = trio.current_time()
                 first.set("x", number)
-                await until(lambda n=number: second.get("x") == n)
-                assert trio.current_time() - began < 1
+                await until(lambda n=number: second.get("x") == n)  # within 5 s, and no timer is due before 20
 
 
 async def test_an_answer_leaves_without_waiting_for_any_timer():
-    slow = Tuning(context_ms=60_000, keepalive_ms=20_000, silent_ms=60_000, sweep_ms=30_000)
-    first = Party("a", tuning=slow)
+    first = Party("a", tuning=SLOW)
     first.set("x", 1)
     async with running(first.driver):
-        second = Party("b", peers=[first.driver.address], tuning=slow)
+        second = Party("b", peers=[first.driver.address], tuning=SLOW)
         async with running(second.driver):
-            await until(lambda: second.get("x") == 1, 3)  # a pull, and its answer
+            await until(lambda: second.get("x") == 1)  # a pull, and its answer
 
 
 async def test_writes_of_other_threads_wake_the_writers():
@@ -201,15 +200,15 @@ async def test_writes_of_other_threads_wake_the_writers():
             async with trio.open_nursery() as nursery:
                 for name in "pqr":
                     nursery.start_soon(trio.to_thread.run_sync, write, name)
-            await until(lambda: all(second.get(f"{name}299") == 299 for name in "pqr"), 1)
+            await until(lambda: all(second.get(f"{name}299") == 299 for name in "pqr"))
             await converged(first, second)
 
 
 async def test_a_write_by_the_callback_of_an_event_is_not_forgotten():
     """`deliver` may write: between a poll that found nothing and the sleep of the writer."""
-    first = Party("a")
+    first = Party("a", tuning=SLOW)
     async with running(first.driver):
-        second = Party("b", peers=[first.driver.address])
+        second = Party("b", peers=[first.driver.address], tuning=SLOW)
         async with running(second.driver):
             await until(lambda: first.links() == second.links() == 1)
 
@@ -221,7 +220,7 @@ async def test_a_write_by_the_callback_of_an_event_is_not_forgotten():
             second.hook = answer
             for number in range(50):
                 first.set(f"ask{number}", 1)
-                await until(lambda n=number: first.get(f"answer{n}") == 1, 1)
+                await until(lambda n=number: first.get(f"answer{n}") == 1)
 
 
 async def test_what_was_written_just_before_the_stop_is_sent():
