@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import AsyncExitStack, ExitStack
 
+import msgpack
 import pytest
 import trio
 
@@ -257,7 +258,7 @@ def test_a_port_that_is_taken_starts_nothing():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        node = make(listen=f"127.0.0.1:{port}")
+        node = make(listen=f"127.0.0.1:{port}", tuning=Tuning(keepalive_ms=100, silent_ms=300))
         for _ in range(2):
             with pytest.raises(ConfigError, match=str(port)):
                 node.start()
@@ -276,6 +277,26 @@ def test_a_port_that_is_taken_starts_nothing():
     with node:
         assert address(node) == f"127.0.0.1:{port}"
         assert node["a"] == 1
+
+
+def test_a_worker_that_is_slow_to_greet_is_a_worker_all_the_same():
+    """A start must not fail because the first of many, on a busy machine, has had no turn for a second."""
+    with socket.socket() as first, ExitStack() as stack:
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+
+        def greet():
+            caller = stack.enter_context(first.accept()[0])
+            time.sleep(0.3)
+            greeting = msgpack.packb({"magic": "crdtcache", "cluster": "default"})
+            caller.sendall(len(greeting).to_bytes(4) + greeting)
+
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        port = first.getsockname()[1]
+        with make(listen=f"127.0.0.1:{port}", tuning=Tuning(dial_timeout_ms=100)) as node:
+            assert address(node) != f"127.0.0.1:{port}"
+        greeter.join()
 
 
 @pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:1"])

@@ -136,8 +136,8 @@ class Doors:
 
     async def _is_ours(self, address: Address) -> bool:
         """Whether a node of this cluster listens there: another worker of this service."""
-        limit_s = self._tuning.dial_timeout_ms / 1_000
-        stream = await self._transport.call(str(address), limit_s, trio.CapacityLimiter(1))
+        limit_s = self._tuning.silent_ms / 1_000  # it may be busy: with forty workers on two cores, for seconds
+        stream = await self._transport.call(str(address), self._tuning.dial_timeout_ms / 1_000, trio.CapacityLimiter(1))
         if isinstance(stream, str):
             return False
         link = Link(stream, GREETING_BYTES)
