@@ -581,14 +581,14 @@ class Node(LocalMap[K, V]):
         return Repairing(self._replica, self._lock, self._clock, lambda: self._driver, peer)
 
     def wait_replicated(
-        self, version: Version | None = None, *, to: Reach = "one", timeout: Seconds | None = 5.0
+        self, version: Version | str | None = None, *, to: Reach = "one", timeout: Seconds | None = 5.0
     ) -> Replicated:
         """Wait until other nodes have accounted for what was written here: all until now, or up to `version`.
 
         `to`: "one", "region" (all of the own one), "majority" (of all, this node counted), "regions" (one in each
         other), "all", or how many others. Those that are known to be down are not waited for. It returns what was
-        reached within `timeout`, and raises nothing for the network. Raises ValueError for another `to`, and
-        `WouldBlock` inside an event loop: `await node.areplicated()`.
+        reached within `timeout`, and raises nothing for the network. Raises ValueError for another `to` or
+        text that is no version, and `WouldBlock` inside an event loop: `await node.areplicated()`.
         """
         refuse_loop("wait_replicated()", "await node.areplicated()")
         end = _deadline(timeout)
@@ -599,7 +599,7 @@ class Node(LocalMap[K, V]):
 
     async def areplicated(
         self,
-        version: Version | None = None,
+        version: Version | str | None = None,
         *,
         to: Reach = "one",
         timeout: Seconds | None = 5.0,  # noqa: ASYNC109
@@ -611,10 +611,10 @@ class Node(LocalMap[K, V]):
             await asleep(receipts.pause_s)
         return receipts.report()
 
-    def _receipts(self, version: Version | None, to: Reach) -> Receipts:
+    def _receipts(self, version: Version | str | None, to: Reach) -> Receipts:
         self._refuse_interrupt("wait_replicated()")
         with self._lock:
-            wanted = version if version is not None else self._replica.written
+            wanted = _version(version) if version is not None else self._replica.written
         alone = not self._settings.peers
         return Receipts(self._replica, self._lock, self._clock, lambda: self._driver, wanted, to, alone_is_enough=alone)
 
@@ -643,7 +643,7 @@ class Node(LocalMap[K, V]):
         return True
 
     def _has_seen(self, version: Version | str) -> bool:
-        wanted = Version.parse(version) if isinstance(version, str) else version
+        wanted = _version(version)
         with self._lock:
             return self._replica.has_seen(wanted)
 
@@ -724,6 +724,10 @@ class _Decorator(Protocol):
     @overload
     def __call__(self, function: Callable[P, R], /) -> Cached[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
+def _version(version: Version | str) -> Version:
+    return Version.parse(version) if isinstance(version, str) else version
 
 
 def _seconds(time: Seconds, argument: str) -> float:

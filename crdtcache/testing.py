@@ -81,8 +81,8 @@ class LocalCluster(Sequence[Node[Any, Any]]):
             raise ValueError(f"LocalCluster({n}, regions={regions!r}): at least one node, and a list of regions")
         self.clock = FakeClock(running=True)
         self._settings = {"cluster": f"test-{secrets.token_hex(4)}", "tuning": _QUICK, **settings}
-        turns, width = range(n), len(regions)
-        self._regions = {f"{regions[i % width]}-{i // width + 1}": regions[i % width] for i in turns}
+        dealt = [regions[i % len(regions)] for i in range(n)]
+        self._regions = {f"{region}-{dealt[: i + 1].count(region)}": region for i, region in enumerate(dealt)}
         self._nodes: list[Node[Any, Any]] = []
         self._cuts: set[frozenset[str]] = set()
         self._latency: dict[frozenset[str], float] = {}

@@ -61,6 +61,7 @@ def test_a_version_that_was_handed_on_is_waited_for() -> None:
         version = eu.set("k", 1)
         assert us.wait_seen(str(version))
         assert us["k"] == 1
+        assert eu.wait_replicated(str(version), to="all").ok
         cluster.cut("eu", "us")
         assert not us.wait_seen(eu.set("k", 2), timeout=0.05)
         assert eu.wait_seen(eu.version("k"), timeout=0)
@@ -95,6 +96,8 @@ def test_what_cannot_be_waited_for_is_refused() -> None:
         Node().wait_replicated(to="everybody")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not a version"):
         Node().wait_seen("yesterday")
+    with pytest.raises(ValueError, match="not a version"):
+        Node().wait_replicated("yesterday")
     assert not Node().wait_seen(Version(1, 2), timeout=0)
 
 

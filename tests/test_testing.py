@@ -60,6 +60,12 @@ def test_what_may_be_cut_and_who_then_still_hears_whom():
                 cluster.cut(nobody)
 
 
+def test_a_region_that_is_named_twice_has_two_in_each_turn():
+    with LocalCluster(4, regions=["eu", "eu", "us"]) as cluster:
+        assert [node.name for node in cluster] == ["eu-1", "eu-2", "us-1", "eu-3"]
+        assert len(cluster) == 4
+
+
 def test_latency_is_that_of_each_way():
     with LocalCluster(2) as cluster:
         one, other = cluster
