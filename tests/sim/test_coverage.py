@@ -1,4 +1,4 @@
-"""The table of what happened: every branch is seen somewhere, seeing changes nothing, and mild runs do not count."""
+"""The table of what happened: seeing changes nothing, and mild runs do not count."""
 
 from __future__ import annotations
 
@@ -8,38 +8,17 @@ import pytest
 
 from crdtcache.core.lwwmap import LWWMap
 from sim.__main__ import main
-from sim.coverage import RULES, branches, counted, rough, table
+from sim.coverage import branches, counted, rough, table
 from sim.faults import KINDS
 from sim.plan import Fault
 from sim.scenarios import find
 from sim.scenarios.making import make
-from sim.sweep import one
 from sim.world import run
-
-# Seen in sweeps only: they need logs and dots that are short and full at the wrong moment.
-RARE = {"O5 no room for a dot: not taken", "digests differed for compare_ms", "session given up: no progress"}
 
 
 @pytest.fixture(scope="module")
 def full_logs():
     return counted(lambda: run(find("full-logs").draw(0, None)))
-
-
-def test_every_branch_is_seen_somewhere(full_logs):
-    names = (
-        "clears",
-        "rogue-clock",
-        "stalled-link",
-        "cache-pressure",
-        "mixed-versions",
-        "two-returners",
-        "lossy-wan",
-        "flapping-link",
-        "who-is-alive",
-    )
-    seen = [full_logs.coverage, *(one(name, 0).coverage for name in names)]
-    never = {rule for rule in RULES if not any(coverage.get(f"rule {rule}") for coverage in seen)}
-    assert never <= RARE
 
 
 def test_counting_changes_nothing_and_leaves_nothing_behind():
