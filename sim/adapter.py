@@ -195,11 +195,15 @@ class Node:
 
     def reading(self) -> Reading:
         """Both clocks now, as the process corrects them."""
-        reading = self.clock.reading(self.engine.now)
+        now = self.engine.now
+        reading = self.clock.reading(now)
         if self.replica is not None:
             reading = self.replica.now(reading)
-            self.most_ms = max(self.most_ms, reading.wall_ms)
-            self.wrong_ms = max(self.wrong_ms, abs(reading.wall_ms - EPOCH_MS - self.engine.now // MS))
+            wrong_ms = abs(reading.wall_ms - EPOCH_MS - now // MS)
+            if wrong_ms > self.wrong_ms:
+                self.wrong_ms = wrong_ms
+            if reading.wall_ms > self.most_ms:
+                self.most_ms = reading.wall_ms
         return reading
 
     def most(self) -> int:

@@ -22,15 +22,16 @@ _MASK = (1 << 64) - 1
 class Luck:
     """Numbers for one seed."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_keyed",)
 
     def __init__(self, seed: int) -> None:
-        self._key = seed.to_bytes(16, "little", signed=True)
+        self._keyed = blake2b(digest_size=8, key=seed.to_bytes(16, "little", signed=True))
 
     def number(self, purpose: int, a: int = 0, b: int = 0, c: int = 0) -> int:
         """64 bits that depend on the seed and on what they are for, on nothing else."""
-        digest = blake2b(_pack(purpose, a, b, c), digest_size=8, key=self._key).digest()
-        return int.from_bytes(digest, "little")
+        hashed = self._keyed.copy()
+        hashed.update(_pack(purpose, a, b, c))
+        return int.from_bytes(hashed.digest(), "little")
 
 
 class CoreRandom(random.Random):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterable
 
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import NEVER, Reading
 from crdtcache.core.links import Link
 from crdtcache.core.messages import Pull
 from crdtcache.core.spread import Role
@@ -128,9 +128,9 @@ class Gaps:
                 del self._wanted[origin]
         return asked
 
-    def due_ns(self) -> list[int]:
-        """When the gaps that nobody was asked about are due."""
-        return [gap.due_ns for gap in self._wanted.values() if gap.asked is None]
+    def due_ns(self) -> int:
+        """When the first of the gaps that nobody was asked about is due."""
+        return min([gap.due_ns for gap in self._wanted.values() if gap.asked is None], default=NEVER)
 
     def _who_has(self, origin: int, beyond: int, links: Iterable[Link]) -> Link | None:
         able = []

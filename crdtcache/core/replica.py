@@ -555,9 +555,9 @@ class Replica:
         else:
             due = min(self._sweep_ns(), self.members.next_call_ns, self._detector.due_ns)
             if self._links:
-                due = min([due, self._context_ns, self._links_ns, self._relay.due_ns(), *self._sessions.due_ns()])
+                due = min(due, self._context_ns, self._links_ns, self._relay.due_ns(), self._sessions.due_ns())
             if self._gaps and not self._sessions.filling:
-                due = min([due, *self._gaps.due_ns()])
+                due = min(due, self._gaps.due_ns())
         if due:  # 0, at once, says nothing of since when
             self._expected_ns = due if due < NEVER else 0
         return due if due < NEVER else None
@@ -565,7 +565,7 @@ class Replica:
     def _sweep_ns(self) -> int:
         """When something may expire, die, be collected or evicted: no sweep is due that would find nothing."""
         held, sweep_ns = self.map, self.tuning.sweep_ms * _MS
-        if held.overdue or any(held.dead()) or held.store.over():
+        if held.overdue or held.deleted or held.lapsed or held.aged or held.store.over():
             return self._swept_ns + sweep_ns
         next_ms = held.store.expiring.next_ms()
         if next_ms is None:
@@ -593,7 +593,8 @@ class Replica:
             removal.clear_step(held, reading, tuning.step_entries)
         if now >= self._sweep_ns():
             step = tuning.step_entries
-            hidden = removal.expire(held, reading, self._slowest_ms(reading), step)
+            may_expire = held.overdue or held.store.expiring.next_ms() is not None
+            hidden = removal.expire(held, reading, self._slowest_ms(reading), step) if may_expire else []
             collected = removal.collect(held, reading, self._watermark(now) if held.aged or held.deleted else 0, step)
             # A full step means more: go on at once, after whoever waits for the lock.
             full = len(hidden) >= step or collected >= step

@@ -23,7 +23,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from crdtcache.core import removal
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import NEVER, Reading
 from crdtcache.core.codec import encode
 from crdtcache.core.digest import DIGEST_VERSION, ROOT
 from crdtcache.core.entry import DEAD, EXPIRES, GHOST, STATE, TOUCH, Entry, Key
@@ -104,9 +104,9 @@ class Sessions:
         if not now < self._due_ns[remote] < soon:
             self._due_ns[remote] = soon
 
-    def due_ns(self) -> list[int]:
-        """When comparisons are due."""
-        return [due for due in self._due_ns if due]
+    def due_ns(self) -> int:
+        """When the next comparison is due."""
+        return min([due or NEVER for due in self._due_ns])
 
     def compare(self, reading: Reading) -> None:
         """Open the sessions that are due, each with a random member; first with those whose links are new."""
