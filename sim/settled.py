@@ -1,10 +1,9 @@
-"""When a run is settled: one map, one mesh, nothing missing that anybody knows of, nothing that will be told anew."""
+"""When a run is settled: one map, one mesh, and nothing missing that anybody knows of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crdtcache.core.entry import VALUE
 from crdtcache.core.replica import Replica
 from sim.adapter import Node
 from sim.checks.ending import equal_maps
@@ -27,8 +26,6 @@ def unsettled(nodes: Sequence[Node]) -> str:
         late = [n for n in nodes if n.replica is not None and not _accounts(replica, n.replica)]
         if late:
             return f"n{node.index} has not accounted for all that n{late[0].index} knows of"
-        if _will_tell(replica):
-            return f"n{node.index} has something dead to collect, whose writer will be known again by its dot"
         if not replica.caught_up():
             return f"n{node.index} knows that it is missing something, or a session still runs"
     return "" if equal_maps(nodes) else "maps differ"
@@ -38,11 +35,3 @@ def _accounts(replica: Replica, other: Replica) -> bool:
     """Whether a replica has accounted for everything that another wrote, or knows that somebody wrote."""
     reach = replica.map.context.reach
     return all(reach(origin) >= last for origin, last in other.map.context.last.items())
-
-
-def _will_tell(replica: Replica) -> bool:
-    """Whether a dot that collection leaves will make a writer known again whose row was pruned."""
-    held, context = replica.map, replica.map.context
-    dead = [replica.store.entries[key] for queue in (held.lapsed, held.deleted) for key in queue]
-    versions = [entry[:2] for entry in dead] + [entry[VALUE] for entry in dead if isinstance(entry[VALUE], tuple)]
-    return any(origin not in context.frontier and stamp > context.prune_mark for stamp, origin in versions)

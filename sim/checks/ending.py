@@ -270,7 +270,8 @@ class Quiet(Check):
 
     But for the dead that are collected meanwhile: not by all at one instant, for each counts from when it heard of
     them, and who compares in between offers what the other has collected already. Once each, it is allowed. And where
-    somebody's clock is corrected that late, what it had stamped ahead of time is told again.
+    somebody's clock is corrected that late, what it had stamped ahead of time is told again; where rows are pruned that
+    late, a dot of what is collected after them makes a writer known again, and is asked for (seed 1002454).
     """
 
     name = "I14"
@@ -280,11 +281,11 @@ class Quiet(Check):
         super().__init__(world)
         self._before: dict[tuple[int, str], int] = {}
         self._dead: dict[int, set[tuple[int, int]]] = {}
-        self._origins: list[int] = []
+        self._rows: list[tuple[int, set[int]]] = []
 
     def converged(self) -> None:
         """What was counted so far does not count."""
-        self._origins = [node.replica.origin for node in self.world.nodes if node.replica is not None]
+        self._rows = self._rows_now()
         for node in self.world.nodes:
             if node.replica is not None:
                 stats = node.replica.stats()
@@ -293,9 +294,8 @@ class Quiet(Check):
 
     def final(self) -> None:
         """Nothing was moved since all agreed."""
-        running = [node.replica for node in self.world.nodes if node.replica is not None]
-        left = [_dead(replica) for replica in running]
-        same = [replica.origin for replica in running] == self._origins
+        left = [_dead(node.replica) for node in self.world.nodes if node.replica is not None]
+        same = self._rows_now() == self._rows
         for node in self.world.nodes:
             if node.replica is None or node.index not in self.world.core:
                 continue
@@ -309,6 +309,11 @@ class Quiet(Check):
                 more = stats[name] - self._before.get((node.index, name), 0)
                 if same and more > (collected if name in ("entries_sent", "sessions") else 0):
                     raise self.fail(f"{more} {name} in the quiet phase, when all had agreed", node=node.index)
+
+    def _rows_now(self) -> list[tuple[int, set[int]]]:
+        """Who is who, and of whom each has rows."""
+        running = [node.replica for node in self.world.nodes if node.replica is not None]
+        return [(replica.origin, set(replica.map.context.frontier)) for replica in running]
 
 
 ENDING: tuple[type[Check], ...] = (Digests, NothingLost, Bounded, Quiet)
