@@ -287,6 +287,8 @@ def _entries(keys: object, columns: object, limits: Limits) -> list[tuple[Key, E
             if state != DEAD:
                 raise FrameError("a removed version where nothing is dead")
             value = (value.stamp, _origin(value.origin))
+            if value >= (stamp, origin):
+                raise FrameError("a removal of what was written after it")
         elif kind is not Packed and kind not in _SCALARS:
             raise FrameError(f"a {kind.__name__} as a value")
         elif state in (DEAD, GHOST):
@@ -329,6 +331,8 @@ def _parse_slice(part: tuple[Any, ...], limits: Limits) -> Slice:
         first, latest, base_stamp, base_origin = map(_number, rest)
         if base_stamp:
             _origin(base_origin)
+            if base_stamp >= latest:
+                raise FrameError("a touch of what was written after it")
         items[_number(i)] = Item(first, latest, base_stamp, base_origin, *items[i][4:])
     for item in items:
         if not lo < item[0] <= item[1] <= hi:

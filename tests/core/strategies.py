@@ -68,6 +68,8 @@ def entries(draw: st.DrawFn, versions: st.SearchStrategy[tuple[int, int]] | None
     touch, toucher = draw(st.one_of(st.just((stamp, origin)), st.tuples(stamps, origins)))
     state = draw(st.sampled_from([LIVE, LIVE, LIVE, GHOST, DEAD, 3, 200]))
     value = draw(removed) if state == DEAD else None if state == GHOST else draw(values)
+    if state == DEAD and value is not None and value >= (stamp, origin):
+        value = None
     return (stamp, origin, touch, toucher, draw(expiries), state, value)
 
 
@@ -87,7 +89,8 @@ def slices(draw: st.DrawFn) -> Slice:
     for key in draw(st.lists(keys, max_size=4, unique=True)) if hi > lo else []:
         first, latest = sorted((draw(st.integers(lo + 1, hi)), draw(st.integers(lo + 1, hi))))
         entry = draw(st.one_of(entries(), entries(st.tuples(st.just(latest), origins))))
-        base = draw(st.one_of(st.just((0, 0)), st.tuples(stamps, origins)))
+        touched = st.tuples(st.integers(1, latest - 1), origins) if latest > 1 else st.nothing()
+        base = draw(st.one_of(st.just((0, 0)), touched))
         items.append(Item(first, latest, *base, key, entry))
     clears = draw(st.lists(st.integers(lo + 1, hi), max_size=2, unique=True)) if hi > lo else []
     return Slice(draw(origins), lo, hi, draw(st.integers(0, hi)), draw(marks), tuple(sorted(clears)), items)

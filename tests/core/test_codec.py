@@ -220,6 +220,11 @@ def offer_frame(*, key: object = "k", values: object = (None,), states: object =
             [1, [2, A, 1, 8, 8, [0, 0], [], ["k"], [[A], None, FIVES[:8], None, None, None, [1]], [[0, 5, 5, 3, 0]]]]
         ),
         offer_frame(values=[msgpack.ExtType(2, b"\1" * 8 + bytes(8))], states=b"\x02"),
+        # What a touch or a removal stands on was written before it: a base of the far future, passed on, is refused.
+        msgpack.packb(
+            [1, [2, A, 1, 8, 8, [0, 0], [], ["k"], [[A], None, FIVES[:8], None, None, None, [1]], [[0, 5, 5, 5, A]]]]
+        ),
+        offer_frame(values=[msgpack.ExtType(2, S.to_bytes(8) + A.to_bytes(8))], states=b"\x02"),
         msgpack.packb([1, [7, 1, 3_600_001]]),
         msgpack.packb([1, [10, [["k", 1]]]]),
         msgpack.packb([1, [5, 1, 77, 1_700, [0, 0], 5]]),
@@ -456,7 +461,7 @@ def test_a_claimed_write_of_the_own_origin_that_was_never_made_is_refused(state:
 def test_a_removed_version_of_the_own_origin_that_was_never_written_leaves_no_dot() -> None:
     world = two_with_entries()
     ahead = (world.wall_ms("b") + 50) << 16
-    dead = dead_entry(ahead, A, (ahead, world["b"].origin))
+    dead = dead_entry(ahead, A, (ahead - 1, world["b"].origin))
     world.inject("a", "b", Offer(0, 0, [("k1", dead)]))
     assert world.get("b", "k1") is None
     world.check()
