@@ -13,8 +13,8 @@ the tree: what came before a cut is a branch that is equal by then, and the next
 The map may change meanwhile, because everything changed is pushed as well and O1..O5 make the order irrelevant. When
 both sides have offered all and every window is answered, nothing is left that one of them knows to be removed and the
 other shows: only then may the rows of the peer's *first* message be adopted (C3). The digest says nothing of the dead,
-so who adopts an origin is also offered the dead of it that it has not accounted for: an adopted row covers a delete,
-and what that had removed may still be on its way (I3).
+so who adopts an origin is also offered all dead that it has not accounted for: an adopted row covers a delete, and what
+that had removed may still be on its way (I3); or it covers what somebody else has deleted since (I6).
 
 Decision: turns, not a message that is answered whenever it comes: so both know when there is nothing more to compare,
 without counting what is in flight. A session holds no copy of the map, and a slow peer costs nothing.
@@ -354,18 +354,17 @@ class Session:
             yield batch
 
     def _dead(self, held: LWWMap) -> Iterator[list[Key]]:
-        """The dead of the origins that the peer will adopt, as far as it has not accounted for them."""
+        """The dead that the peer has not accounted for, whoever deleted them, if it will adopt any origin."""
         if not self.theirs or ROOT in self._streams:
             return
         known = {row.origin: row.now for row in self.rows or ()}
-        lacks = {origin: known.get(origin, 0) for origin in self.theirs}
         dead = iter([key for queue in held.dead() for key in queue])
         entries, most = held.store.entries, held.tuning.window_entries
         while scanned := list(islice(dead, _SCANNED)):
             batch = []
             for key in scanned:
                 entry = entries.get(key)
-                if entry is not None and entry[STATE] == DEAD and entry[STAMP] > lacks.get(entry[ORIGIN], entry[STAMP]):
+                if entry is not None and entry[STATE] == DEAD and entry[STAMP] > known.get(entry[ORIGIN], 0):
                     batch.append(key)
             for start in range(0, max(1, len(batch)), most):
                 yield batch[start : start + most]

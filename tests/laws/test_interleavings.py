@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from tests.core.oracle import Oracle
@@ -96,6 +96,14 @@ def play(world: World, oracle: Oracle, action: tuple[Any, ...], number: int) -> 
             world.deliver_lost()
 
 
+#: b adopts what a wrote while c deletes one of its keys: the deletion must come with it, though c is not adopted.
+ADOPTED = [
+    *(("clear", "a"), ("clear", "a"), ("cut", ("a", "b")), ("burst", "a", 0, 13), ("twice", ("a", "c"))),
+    *(("cut", ("b", "c")), ("link", ("a", "b")), ("put", "a", "k0"), ("delete", "c", "k1"), ("flow", 20)),
+]
+
+
+@example(ADOPTED, dict.fromkeys(NODES, 0), 0)
 @given(plans, offsets, st.integers(0, 99))
 def test_three_replicas_stay_safe_and_end_equal(plan: list[tuple[Any, ...]], skew: dict[str, int], seed: int) -> None:
     world = World(NODES, seed=seed, offsets=skew)
