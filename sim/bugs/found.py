@@ -16,7 +16,7 @@ from sim.bugs import Patch, bug
 _MS = 1_000_000
 
 
-@bug("crash-loop")
+@bug("dies-with-its-write", "crash-loop")
 def gap_kept_for_ever() -> list[Patch]:
     """Gaps: what nobody connected can fill stays wanted, although its writer has died with it."""
     pulls = Gaps.pulls

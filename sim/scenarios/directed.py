@@ -308,3 +308,30 @@ def rogue_clears(seed: int, nodes: int | None) -> Plan:
     ]
     work = {"writers": range(rogue), "count": 500, "keys": 40, "skew": 0.2}
     return make("rogue-clears", seed, nodes=count, calm_ms=15_000, faults=wrong, ops=ops, **work)  # type: ignore[arg-type]
+
+
+@scenario
+def dies_with_its_write(seed: int, nodes: int | None) -> Plan:
+    """A writer dies after the row that tells of a write, and before anybody has the write: nobody waits for ever."""
+    rng, count = rng_of("dies-with-its-write", seed), max(4, nodes or 5)
+    wrong, ops = [], []
+    for number in range(6):
+        at, writer = 3_000 + 1_400 * number, 2 * rng.randrange((count + 1) // 2)
+        # One of the other region hears a row only, and the one that is to have a copy is cut off.
+        wrong.append(faults.cut(((writer, 1 + 2 * rng.randrange(count // 2)),), at - 50, at + 400))
+        wrong += [faults.cut(((writer, other),), at - 50, at + 400) for other in range(0, count, 2) if other != writer]
+        wrong.append(Fault("crash", at + rng.randrange(50, 95), at + rng.randrange(200, 900), nodes=(writer,)))
+        ops += [Op(at * 1_000 + 900 * i, writer, "put", f"k{rng.randrange(12)}", f"w{number}.{i}") for i in range(2)]
+    wrong = [f._replace(pairs=tuple((min(p), max(p)) for p in f.pairs)) for f in wrong]
+    return make(
+        "dies-with-its-write",
+        seed,
+        nodes=count,
+        calm_ms=12_000,
+        faults=wrong,
+        ops=ops,
+        count=40,
+        keys=12,
+        regions=2,
+        wan_ms=80.0,
+    )
