@@ -262,7 +262,8 @@ class Node(LocalMap[K, V]):
     def close(self, timeout: Seconds = 2.0) -> None:
         """Leave the cluster within `timeout`; what is in memory stays, and local calls go on working.
 
-        What was written just before is given two fifths of that time to leave, also where no link was up yet.
+        What was written just before is given two fifths of that time to leave, also where no link was up yet; none
+        where all peers have been called in vain for a second.
 
         Raises `WouldBlock` inside an event loop: there it is `await node.aclose()`, or the end of the `with`.
         """

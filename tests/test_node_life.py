@@ -218,7 +218,7 @@ def test_who_was_ready_stays_so_when_the_last_peer_leaves():
         second = make([address(first)])
         assert second.status()["ready"] is False
         second.start()
-        assert second.wait_ready()
+        assert second.wait_ready(30)
     until(lambda: not any(peer.connected for peer in second.peers))
     assert second.wait_ready(0) is second.status()["ready"] is True
     assert second.wait_ready(0, min_peers=1) is False
