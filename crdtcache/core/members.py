@@ -137,9 +137,10 @@ class Members:
         self._note_generation(row)
         # A greeting is no older than the call that it answers. One that came with a call may have waited for long where
         # this process had no time for it: of 44 that began at once on one host, one was so set back by five seconds.
+        # It still counts as a look: a clock that jumps before the next frame must have somebody to be measured by.
         entry = self.addresses.get(dialed or "")
         since_ns = entry.calling_ns if entry is not None else 0
-        error_ms = (now_ns - since_ns) // _MS + 1 if since_ns else self.tuning.max_frame_age_ms
+        error_ms = (now_ns - since_ns) // _MS + 1 if since_ns else self.tuning.reject_ms // 2
         at = line_of(hello.clock_ms, now_ns)
         first = Line(at, at, error_ms, now_ns) if member.line is None else None
         self.heard(member, hello.clock_ms, now_ns, first)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from crdtcache.core.clock import Reading
+from crdtcache.core.clock import Reading, stamp_ms
 from crdtcache.core.correction import Correction, Line
 from crdtcache.core.entry import DEAD, STATE, VALUE, live_entry
 from crdtcache.core.lwwmap import Verdict
@@ -420,3 +420,13 @@ def test_a_greeting_that_waited_long_says_little_of_the_clock(calls: bool) -> No
         assert world["a"].connected(number, hello, world.reading("a"), dialed=dialed) is None
     assert error_ms(world, "a") == 0
     assert world["a"].stats()["begun_anew"] == 0
+
+
+def test_a_clock_that_is_set_right_after_a_greeting_is_measured_by_it() -> None:
+    """No frame with a round trip has come yet: what is written goes by monotonic time, and nobody has to reject it."""
+    world = World("ab", corrected=True, tuning=Tuning())
+    assert world["a"].connected(0, world["b"].hello(world.reading("b")), world.reading("a"), dialed=None) is None
+    world.offset_ms["a"] = MINUTES_MS
+    world.put("a", "k", 1)
+    assert error_ms(world, "a") == 0
+    assert stamp_ms(world["a"].map.clock.last) <= WALL_MS + world.now_ms
