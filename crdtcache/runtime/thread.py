@@ -67,7 +67,7 @@ class NetworkThread:
         self._thread = threading.Thread(target=self._main, args=(ready, failures), name=self._name, daemon=True)
         self._thread.start()
         if ready.wait(timeout) and not failures and self.crash is None:
-            atexit.register(self.close)
+            atexit.register(self._at_exit)
             return
         self._call(self._scope.cancel)
         self._thread.join(0.5)
@@ -84,7 +84,7 @@ class NetworkThread:
         What was written before is given some of that time to leave, 0.8 of the usual 2 s.
         """
         thread, self._thread = self._thread, None
-        atexit.unregister(self.close)
+        atexit.unregister(self._at_exit)
         if thread is None or self._pid != os.getpid() or thread is threading.current_thread():
             return
         self._goodbye_s = timeout * GOODBYE_S / 2.0
@@ -92,6 +92,15 @@ class NetworkThread:
         thread.join(timeout)
         if thread.is_alive():
             _log.warning("the network thread did not end within %g s and is left behind", timeout)
+
+    def _at_exit(self) -> None:
+        """As `close`, also where the process is told once more to end: gunicorn tells its workers after a terminal has."""
+        thread = self._thread
+        with suppress(SystemExit, KeyboardInterrupt):
+            self.close()
+        with suppress(SystemExit, KeyboardInterrupt):
+            if thread is not None:
+                thread.join(GOODBYE_S)  # at once, unless `close` was cut short
 
     def _call(self, function: Callable[[], object]) -> None:
         """Call `function` in the thread, if that still runs."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from crdtcache.core.outcome import PeerDown
 from crdtcache.errors import ConfigError
 from crdtcache.runtime import discovery
 from crdtcache.runtime.thread import NetworkThread
@@ -272,6 +273,31 @@ def test_what_a_process_wrote_just_before_its_end_is_sent():
         )
         assert (code, errors) == (0, "")
         wait_for(lambda: party.stats()["live"] == 3_000, 2)
+
+
+def test_a_process_that_is_told_to_end_while_it_ends_says_nothing_and_says_goodbye():
+    party = Party("a")
+    with started(party):
+        code, errors, _ = run(
+            f"""
+            import signal, trio
+            thread.close()
+            party = Party("c", peers=["{party.driver.address}"])
+            real = party.driver.stop
+            async def stop(seconds):
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                await trio.sleep(0.3)
+                await real(seconds)
+            party.driver.stop = stop
+            signal.signal(signal.SIGALRM, lambda *_: sys.exit(3))
+            NetworkThread(party.driver).start()
+            while not party.links():
+                time.sleep(0.01)
+            """
+        )
+        assert (code, errors) == (0, "")
+        wait_for(lambda: not party.links())
+        assert [event.reason for event in party.events if isinstance(event, PeerDown)] == ["it has left"]
 
 
 def test_a_process_that_ends_by_an_error_shows_only_that():
