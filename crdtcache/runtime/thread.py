@@ -44,6 +44,7 @@ class NetworkThread:
         self._stop = trio.Event()
         self._scope = trio.CancelScope()
         self._goodbye_s = GOODBYE_S
+        self._ended = threading.Event()
         self._pid = 0
 
     @property
@@ -62,6 +63,7 @@ class NetworkThread:
         self._pid = os.getpid()
         self._stop = trio.Event()
         self._scope = trio.CancelScope()
+        self._ended.clear()
         ready = threading.Event()
         failures: list[ConfigError] = []
         self._thread = threading.Thread(target=self._main, args=(ready, failures), name=self._name, daemon=True)
@@ -94,13 +96,12 @@ class NetworkThread:
             _log.warning("the network thread did not end within %g s and is left behind", timeout)
 
     def _at_exit(self) -> None:
-        """As `close`, also where the process is told once more to end: gunicorn tells its workers after a terminal has."""
-        thread = self._thread
-        with suppress(SystemExit, KeyboardInterrupt):
+        """As `close`, also where the process is told to end once more: gunicorn tells workers that a terminal has told."""
+        try:
             self.close()
-        with suppress(SystemExit, KeyboardInterrupt):
-            if thread is not None:
-                thread.join(GOODBYE_S)  # at once, unless `close` was cut short
+        except (SystemExit, KeyboardInterrupt):
+            with suppress(SystemExit, KeyboardInterrupt):
+                self._ended.wait(GOODBYE_S)  # no join: Python 3.11 takes a thread for ended once a join was interrupted
 
     def _call(self, function: Callable[[], object]) -> None:
         """Call `function` in the thread, if that still runs."""
@@ -118,6 +119,7 @@ class NetworkThread:
         finally:
             self._token = None
             ready.set()
+            self._ended.set()
 
     async def _serve(self, ready: threading.Event, failures: list[ConfigError]) -> None:
         self._token = trio.lowlevel.current_trio_token()
