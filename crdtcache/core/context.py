@@ -28,7 +28,7 @@ __all__ = ["Context"]
 class Context:
     """`frontier`, `last`, dots, the `clear_mark` and the `prune_mark` of one replica."""
 
-    __slots__ = ("_cap", "_dots", "clear_mark", "frontier", "last", "prune_mark")
+    __slots__ = ("_dots", "cap", "clear_mark", "frontier", "last", "prune_mark")
 
     def __init__(self, dots_per_origin: int) -> None:
         self.frontier: dict[int, int] = {}
@@ -36,7 +36,7 @@ class Context:
         self.clear_mark: tuple[int, int] = (0, 0)
         self.prune_mark = 0  # a stamp
         self._dots: dict[int, dict[int, None]] = {}
-        self._cap = dots_per_origin
+        self.cap = dots_per_origin  # of the dots of one origin
 
     def covers(self, stamp: int, origin: int) -> bool:
         """Whether the version is accounted for by the context alone, held or not."""
@@ -47,7 +47,7 @@ class Context:
 
     def has_room(self, stamp: int, origin: int) -> bool:
         """Whether `leave_dot` would stay within the cap of `origin`."""
-        return self.covers(stamp, origin) or len(self._dots.get(origin, ())) < self._cap
+        return self.covers(stamp, origin) or len(self._dots.get(origin, ())) < self.cap
 
     def leave_dot(self, stamp: int, origin: int) -> None:
         """Cover one version, by a dot where the frontier does not reach it."""

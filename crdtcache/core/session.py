@@ -6,9 +6,11 @@
                 was listed (WANT), and TURN. A turn without NODES and LIST is the last one.
     OFFERING    Both sides offer what they found the other to lack, in windows, a few unanswered at a time.
 
-Where one side has less than a sixteenth of the other's entries below a node, nothing is listed: both offer all they
+Where one side has less than a quarter of the other's entries below a node, nothing is listed: both offer all they
 hold there. So a joiner is filled by one session, the most recently used entries first. The rest goes in the order of
-the tree: what came before a cut is a branch that is equal by then, and the next session does not look at it again.
+the tree: what came before a cut is a branch that is nearly equal by then, and the next session leaves it nearly alone.
+A sixteenth (design section 9) was too little: of the branches that a cut had left untouched, a joiner held that much by
+what was written meanwhile, listed them, and came to the limit a hundred times (1e6 entries: 183 s; without a cut 40 s).
 
 The map may change meanwhile, because everything changed is pushed as well and O1..O5 make the order irrelevant. When
 both sides have offered all and every window is answered, nothing is left that one of them knows to be removed and the
@@ -73,7 +75,8 @@ EXPECTED: dict[Phase, tuple[type[InSession], ...]] = {
 }
 """What may come in each phase. Anything else is left of an earlier session, and ignored."""
 
-_SHARE = 16  # where one side holds less than this part of the other's, nothing is listed
+_SHARE = 4  # where one side holds less than this part of the other's, nothing is listed
+_FIRST = 64  # the part of a map that a joiner gets before all else, of what was used last
 _WIDE = 256  # children in a message about a node with many entries below it: two levels at once
 _SCANNED = 4_096  # of the dead, looked at for one window
 
@@ -342,7 +345,7 @@ class Session:
         batch = []
         first: dict[Key, None] = {}
         if ROOT in self._streams:
-            first = dict.fromkeys(held.store.recent(len(held.store.entries) // (4 * _SHARE)))
+            first = dict.fromkeys(held.store.recent(len(held.store.entries) // _FIRST))
             batch = list(first)
         for node in self._streams:
             for keys in held.digest.keys_below(node):

@@ -2,7 +2,8 @@
 
 Donor and joiner are processes of their own; all bytes between them pass through this one, which counts them and can
 cut. The donor writes bursts of existing keys all the time and notes how long each `set` took. The joiner is cut off
-when it holds half, for a second. `python -m tests.bench.bootstrap [entries] [trio|thread]` prints what came of it.
+when it holds half, for a second; or it is not, to compare. `python -m tests.bench.bootstrap [entries] [trio|thread]`
+prints what came of it.
 """
 
 from __future__ import annotations
@@ -167,8 +168,8 @@ async def child(role: str, port: int, entries: int, mode: str) -> None:
         nursery.cancel_scope.cancel()
 
 
-def run(entries: int, mode: str) -> dict[str, Any]:
-    """Fill a joiner, with a cut in the middle; figures by name."""
+def run(entries: int, mode: str, *, cut: bool = True) -> dict[str, Any]:
+    """Fill a joiner, with a cut in the middle or without; figures by name."""
     wire = Wire()
     donor = Child("donor", wire.port, entries, mode)
     wire.target = int(donor.ask("look")["address"].rpartition(":")[2])
@@ -182,7 +183,7 @@ def run(entries: int, mode: str) -> dict[str, Any]:
     while True:
         time.sleep(0.2)
         seen = joiner.ask("look")
-        if not cut_s and seen["len"] >= entries // 2:
+        if cut and not cut_s and seen["len"] >= entries // 2:
             wire.cut()
             found["before the cut"] = {"len": seen["len"], "bytes": wire.bytes, "s": time.monotonic() - began}
             time.sleep(1)
@@ -211,4 +212,5 @@ if __name__ == "__main__":
     else:
         count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
         for name in sys.argv[2:3] or ("trio", "thread"):
-            print(json.dumps(run(count, name), indent=1), flush=True)
+            for cut in (False, True):
+                print(json.dumps(run(count, name, cut=cut), indent=1), flush=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from crdtcache.tuning import Tuning
-from tests.core.repairs import equal_pair, repair, watched
+from tests.core.repairs import VALUE_BYTES, equal_pair, repair, watched
 from tests.core.world import World
 
 KEYS = 6_000
@@ -72,3 +73,40 @@ def test_where_a_thousand_entries_expire_per_second_on_both_no_entry_moves() -> 
     assert counts["Open"] >= 10
     assert sent == [world[name].stats()["entries_sent"] for name in "ab"]
     assert not counts["Offer"] + counts["Want"] + counts["Slice"]
+
+
+def filled(*, cut: bool) -> tuple[int, int]:
+    """Bytes until a joiner has all, while its donor goes on writing, and sessions that came to their limits."""
+    count, burst = 12_000, 20
+    world = World("a", tuning=replace(Tuning(), log_records=6_000, dots_per_origin=16, session_leaves=64))
+    for number in range(count):
+        world.write("a", number, "x" * VALUE_BYTES)
+    world.run(100)
+    rng, donor, joiner = random.Random(3), world["a"], world.add("b")
+    sizes = watched(world)[0]
+    world.link("a", "b")
+    while not joiner.map.context.reach(donor.origin) or not joiner.caught_up():
+        for _ in range(burst):
+            world.write("a", rng.randrange(count), "y" * VALUE_BYTES)
+        world.step(5)
+        for source, target in ("ab", "ba"):
+            world.pump(source, target)
+            world.deliver(source, target)
+        if cut and len(joiner.store.entries) >= count // 2:
+            cut = False
+            world.cut("a", "b")
+            for _ in range(20 * burst):
+                world.write("a", rng.randrange(count), "y" * VALUE_BYTES)
+            world.run(100)
+            world.link("a", "b")
+        assert world.now_ms < 5_000
+    assert len(joiner.store.entries) == count
+    return sizes.total(), joiner.stats()["sessions_limited"]
+
+
+def test_a_joiner_that_is_cut_off_half_way_goes_on_where_it_was_although_writes_go_on() -> None:
+    through, limited = filled(cut=False)
+    assert limited == 0
+    again, limited = filled(cut=True)
+    assert limited <= 10
+    assert again <= 1.1 * through
