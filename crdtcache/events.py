@@ -130,11 +130,12 @@ class Subscription:
     Without a handler yet it is a decorator: `@cache.on("set")` subscribes the function and returns it.
     """
 
-    __slots__ = ("_handlers", "_owner", "kinds", "once", "prefix")
+    __slots__ = ("_handlers", "_owner", "at_end", "kinds", "once", "prefix")
 
     def __init__(self, owner: Subscriptions, kinds: tuple[str, ...], prefix: Prefix, *, once: bool) -> None:
         self._owner = owner
         self.once = once
+        self.at_end: Callable[[], object] | None = None  # called when the node is closed
         self._handlers: tuple[Handler, ...] = ()
         self.kinds = kinds
         self.prefix = prefix
@@ -239,6 +240,14 @@ class Subscriptions:
             for kind in subscription.kinds:
                 self._by_kind[kind] = tuple(s for s in self._by_kind.get(kind, ()) if s is not subscription)
             self._changed(self.hears_changes)
+
+    def end(self) -> None:
+        """The node is closed: tell those who wait for events. Handlers stay, for local calls go on."""
+        with self._lock:
+            subscriptions = {subscription for some in self._by_kind.values() for subscription in some}
+        for subscription in subscriptions:
+            if subscription.at_end is not None:
+                subscription.at_end()
 
     @property
     def hears_changes(self) -> bool:

@@ -260,7 +260,7 @@ class Node(LocalMap[K, V]):
         return self
 
     def close(self, timeout: Seconds = 2.0) -> None:
-        """Leave the cluster within `timeout`; what is in memory stays, and local calls go on working.
+        """Leave the cluster within `timeout`; what is in memory stays, and local calls go on working. Watches end.
 
         What was written just before is given two fifths of that time to leave, also where no link was up yet; none
         where all peers have been called in vain for a second.
@@ -268,17 +268,27 @@ class Node(LocalMap[K, V]):
         Raises `WouldBlock` inside an event loop: there it is `await node.aclose()`, or the end of the `with`.
         """
         refuse_loop("close()", "await node.aclose()")
-        self._life.close(_seconds(timeout, "timeout"))
+        with self._ending_watches():
+            self._life.close(_seconds(timeout, "timeout"))
 
     async def aclose(self, timeout: Seconds = 2.0) -> None:  # noqa: ASYNC109 - the twin of close
         """As `close`, in trio or asyncio."""
-        await self._life.aclose(_seconds(timeout, "timeout"))
+        with self._ending_watches():
+            await self._life.aclose(_seconds(timeout, "timeout"))
+
+    @contextmanager
+    def _ending_watches(self) -> Iterator[None]:
+        try:
+            yield
+        finally:  # who iterates in a thread would keep the process from ending
+            self._subscriptions.end()
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._life.close(2.0)  # also inside a loop, a notebook's for one: it waits for a thread, not for the network
+        with self._ending_watches():  # also inside a loop, a notebook's: it waits for a thread, not for the network
+            self._life.close(2.0)
 
     async def __aenter__(self) -> Self:
         await self._life.enter(5.0)
@@ -287,7 +297,8 @@ class Node(LocalMap[K, V]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> bool | None:
-        return await self._life.leave(kind, error, tb, 2.0)
+        with self._ending_watches():
+            return await self._life.leave(kind, error, tb, 2.0)
 
     def wait_ready(
         self, timeout: Seconds | None = 10.0, *, min_peers: int | None = None, coverage: float = 1.0
@@ -522,8 +533,8 @@ class Node(LocalMap[K, V]):
     def watch(self, *kinds: Kind, prefix: Prefix = "", buffer: int = 1_000) -> Watch:
         """The events from now on, for `for event in watch` in a thread or `async for` in trio and asyncio.
 
-        Of more than `buffer` that wait to be taken the oldest are dropped, and counted in `dropped`. `close()`, or
-        the end of a `with`, ends it.
+        Of more than `buffer` that wait to be taken the oldest are dropped, and counted in `dropped`. `close()`, its own
+        or the node's, or the end of a `with`, ends it.
         """
         return Watch(lambda handler: self._subscriptions.subscribe(kinds, prefix, handler), buffer)
 

@@ -19,7 +19,7 @@ __all__ = ["Watch"]
 
 
 class Watch(Iterator[Event], AsyncIterator[Event]):
-    """Events from its creation on, to be taken with `for` or `async for`, until `close()`.
+    """Events from its creation on, to be taken with `for` or `async for`, until it or its node is closed.
 
     `dropped`: how many were thrown away because nobody took them in time. `close()` lets those end who wait, after
     what is buffered; `with` closes it too. Several may iterate at once: each event goes to one of them.
@@ -36,6 +36,7 @@ class Watch(Iterator[Event], AsyncIterator[Event]):
         self._wakers: list[Callable[[], None]] = []
         self._closed = False
         self._subscription = subscribe(self._take)
+        self._subscription.at_end = self.close
 
     def _take(self, event: Event) -> None:
         with self._lock:

@@ -104,3 +104,39 @@ def test_a_cancelled_taker_loses_no_event(node):
         assert watch._wakers == []
 
     trio.run(main)
+
+
+def test_a_node_that_is_closed_ends_the_threads_that_watch_it():
+    seen = []
+    with Node(listen="127.0.0.1:0") as node:
+        watch = node.watch("set")
+        taker = threading.Thread(target=lambda: seen.extend(event.key for event in watch), daemon=True)
+        taker.start()
+        node["a"] = 1
+    taker.join(10)
+    assert not taker.is_alive()
+    assert seen == ["a"]
+    later = node.watch("set")  # local calls go on, and so does who watches from now on
+    node["b"] = 1
+    assert next(later).key == "b"
+    node.close()
+    assert list(later) == []
+
+
+@both_loops
+def test_a_node_that_is_closed_ends_the_tasks_that_watch_it(run):
+    async def main():
+        async with Node(listen="127.0.0.1:0") as node:
+            watch, closing = node.watch(), threading.Event()
+
+            def close():
+                closing.wait(10)
+                node.close()
+
+            closer = threading.Thread(target=close, daemon=True)
+            closer.start()
+            node["a"] = 1
+            closing.set()
+            return [event.key async for event in watch]
+
+    assert run(main) == ["a"]
