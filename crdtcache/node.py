@@ -599,8 +599,9 @@ class Node(LocalMap[K, V]):
 
         `to`: "one", "region" (all of the own one), "majority" (of all, this node counted), "regions" (one in each
         other), "all", or how many others. Those that are known to be down are not waited for. It returns what was
-        reached within `timeout`, and raises nothing for the network. Raises ValueError for another `to` or
-        text that is no version, and `WouldBlock` inside an event loop: `await node.areplicated()`.
+        reached within `timeout`, with `why` where it is not enough, and raises nothing for the network. Raises
+        ValueError for another `to` or text that is no version, and `WouldBlock` inside an event loop:
+        `await node.areplicated()`.
         """
         refuse_loop("wait_replicated()", "await node.areplicated()")
         end = _deadline(timeout)
@@ -625,6 +626,8 @@ class Node(LocalMap[K, V]):
 
     def _receipts(self, version: Version | str | None, to: Reach) -> Receipts:
         self._refuse_interrupt("wait_replicated()")
+        if not isinstance(version, Version | None) and "-" not in str(version):
+            raise ValueError(f"wait_replicated({version!r}): not a version; did you mean to={version!r}?")
         with self._lock:
             wanted = _version(version) if version is not None else self._replica.written
         alone = not self._settings.peers

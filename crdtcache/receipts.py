@@ -33,13 +33,14 @@ class Replicated(NamedTuple):
     """What came of `Node.wait_replicated`. `acked`: the names of who has said that it has it.
 
     `missing`: the names of those alive that have not said so. `ok`: `acked` are as many as were asked for. `elapsed`:
-    seconds.
+    seconds. `why`: in words why it is not ok; empty where it is.
     """
 
     ok: bool
     acked: list[str]
     missing: list[str]
     elapsed: float
+    why: str = ""
 
 
 class Receipts:
@@ -96,18 +97,26 @@ class Receipts:
         """What came of it until now."""
         with self._lock:
             self._look()
-            return Replicated(
-                self._enough(),
-                [peer.name for peer in self._acked],
-                [peer.name for peer in self._missing],
-                time.monotonic() - self._began,
-            )
+            acked, missing = [peer.name for peer in self._acked], [peer.name for peer in self._missing]
+            ok = self._enough()
+            return Replicated(ok, acked, missing, time.monotonic() - self._began, "" if ok else self._why())
 
     def _look(self) -> None:
         has = self._replica.acknowledged(self._version)
         members = [p for p in self._replica.peers() if p.connected or p.standing in ("alive", "suspect")]
         self._acked = [peer for peer in members if peer.origin in has]
         self._missing = [peer for peer in members if peer.origin not in has]
+
+    def _why(self) -> str:
+        """What keeps it from being enough."""
+        met = len(self._acked) + len(self._missing)
+        if not met:
+            alone = "no other node is known to be up"
+            return alone if self._driver() is not None else "this node does not run: call start()"
+        if self._to.__class__ is int and self._to > met:
+            return f"to={self._to}, and only {met} other {'node is' if met == 1 else 'nodes are'} known to be up"
+        silent = [f"{peer.name}{'' if peer.connected else ' (not connected)'}" for peer in self._missing]
+        return f"not yet heard from {', '.join(silent)}"
 
     def _enough(self) -> bool:
         acked, missing = self._acked, self._missing

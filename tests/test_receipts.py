@@ -94,11 +94,28 @@ def test_who_is_alone_has_told_all_and_who_has_met_nobody_of_its_peers_has_not()
 def test_what_cannot_be_waited_for_is_refused() -> None:
     with pytest.raises(ValueError, match="to='everybody'"):
         Node().wait_replicated(to="everybody")  # type: ignore[arg-type]
+    for mistaken in ("all", 2):
+        with pytest.raises(ValueError, match=f"did you mean to={mistaken!r}"):
+            Node().wait_replicated(mistaken)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not a version"):
         Node().wait_seen("yesterday")
     with pytest.raises(ValueError, match="not a version"):
         Node().wait_replicated("yesterday")
     assert not Node().wait_seen(Version(1, 2), timeout=0)
+
+
+def test_a_wait_that_comes_to_nothing_says_why() -> None:
+    assert Node().wait_replicated(timeout=0).why == "this node does not run: call start()"
+    with Node(listen="127.0.0.1:0") as alone:
+        assert alone.wait_replicated(timeout=0).why == "no other node is known to be up"
+    with LocalCluster(2) as cluster:
+        first = cluster[0]
+        first["k"] = 1
+        assert first.wait_replicated().why == ""
+        assert first.wait_replicated(to=5, timeout=0).why == "to=5, and only 1 other node is known to be up"
+        cluster.cut(first)
+        first["k"] = 2
+        assert first.wait_replicated(timeout=0.1).why.startswith("not yet heard from node-2")
 
 
 async def test_all_of_twenty_four_have_it_within_a_second() -> None:

@@ -96,7 +96,7 @@ class NetworkThread:
             _log.warning("the network thread did not end within %g s and is left behind", timeout)
 
     def _at_exit(self) -> None:
-        """As `close`, also where the process is told to end once more: gunicorn tells workers that a terminal has told."""
+        """As `close`, also where the process is told so once more: gunicorn tells workers what a terminal told them."""
         try:
             self.close()
         except (SystemExit, KeyboardInterrupt):
