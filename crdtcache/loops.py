@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from crdtcache.errors import WouldBlock
 
-__all__ = ["asleep", "event_loop", "raise_in_loop", "refuse_loop", "sleeper"]
+__all__ = ["asleep", "event_loop", "refuse_loop", "sleeper"]
 
 
 def event_loop() -> str | None:
@@ -33,14 +33,6 @@ def refuse_loop(blocking: str, twin: str) -> None:
     loop = event_loop()
     if loop is not None:
         raise WouldBlock(f"{blocking} would block the {loop} loop that it is called in; use `{twin}`")
-
-
-def raise_in_loop(missing: KeyError, twin: str) -> None:
-    """Raises `missing`, with a note of what to write there, inside an event loop: `[]` does not load in one."""
-    loop = event_loop()
-    if loop is not None:
-        missing.add_note(f"inside the {loop} loop [] does not call the loader; use {twin}")
-        raise missing
 
 
 async def asleep(seconds: float) -> None:

@@ -17,7 +17,7 @@ from crdtcache.core.entry import Version
 from crdtcache.errors import ConfigError
 from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights
-from crdtcache.loops import raise_in_loop, refuse_loop
+from crdtcache.loops import refuse_loop
 from crdtcache.mapping import LocalMap
 
 __all__ = ["Namespace"]
@@ -67,7 +67,7 @@ class Namespace(MutableMapping[K, V]):
         if value is MISSING:
             if self._loader is None:
                 raise KeyError(key)
-            raise_in_loop(KeyError(key), "`await namespace.aget_or_set(key)`")
+            refuse_loop("the loader of [], for a key that is not here,", "await namespace.aget_or_set(key)")
             return self.get_or_set(key)
         return cast("V", value)
 
@@ -115,6 +115,20 @@ class Namespace(MutableMapping[K, V]):
     def __delitem__(self, key: K) -> None:
         if not self.delete(key):
             raise KeyError(key)
+
+    def pop(self, key: K, default: Any = MISSING) -> Any:
+        """As `Node.pop`: the loader is not called."""
+        value = self._cache.pop(self.key(key), default)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """As `Node.setdefault`, with the namespace's `ttl`: the loader is not called."""
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            self[key] = value = default
+        return value
 
     def clear(self) -> None:
         """Delete everywhere every key of the namespace that is known here."""

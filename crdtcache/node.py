@@ -36,7 +36,7 @@ from crdtcache.flights import Flights
 from crdtcache.life import Life
 from crdtcache.loading import AsyncCached, Cached, CacheInfo, check_times, make_cached
 from crdtcache.lookup import K, V
-from crdtcache.loops import asleep, raise_in_loop, refuse_loop
+from crdtcache.loops import asleep, refuse_loop
 from crdtcache.mapping import FOR_LOADERS, LocalMap
 from crdtcache.namespaces import Namespace
 from crdtcache.portrait import Region, page, portrait, regions_of, sentence, summary
@@ -360,10 +360,10 @@ class Node(LocalMap[K, V]):
     # ---- loading --------------------------------------------------------------------------------------------------
 
     def __missing__(self, key: K) -> V:
-        """`[]` for a key that is not here: what the `loader` has, where there is one and no event loop would stand."""
+        """`[]` for a key that is not here: what the `loader` has, where there is one; `WouldBlock` in an event loop."""
         if self._settings.loader is None:
             raise KeyError(key)
-        raise_in_loop(KeyError(key), "`await node.aget_or_set(key)`")
+        refuse_loop("the loader of [], for a key that is not here,", "await node.aget_or_set(key)")
         return self.get_or_set(key)
 
     def get_or_set(
