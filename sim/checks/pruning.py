@@ -40,6 +40,10 @@ class Prunes(Check):
                 self._pruned(node, before, now)
         self._past.append(states)
 
+    def final(self) -> None:
+        """What was pruned since the last sample counts as well: the checks of the end come next."""
+        self.sample()
+
     def _pruned(self, node: Node, before: _State, now: _State) -> None:
         linked = before.linked & now.linked
         if missing := [origin for origin in linked if origin in before.frontier and origin not in now.frontier]:
