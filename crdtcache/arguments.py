@@ -1,6 +1,6 @@
 """What a user may write for a time, a size, or for "not given": read once at the door, whole numbers inside.
 
-Times are seconds (a number), a `timedelta`, or text such as "1h30m"; sizes are bytes or text such as "256MB".
+Times are seconds (a number), a `timedelta`, or text such as "90" and "1h30m"; sizes are bytes or text such as "256MB".
 Inside the package a time is whole milliseconds and a size whole bytes, so no room below parses anything.
 
 Decision: one unit outside for each (seconds, bytes), text for people. The refused alternative is a keyword per
@@ -73,6 +73,7 @@ _SIZE_UNITS = {
     "gib": 1 << 30,
     "tib": 1 << 40,
 }
+_SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
 
@@ -114,6 +115,8 @@ def _parse_time(text: str, name: str) -> int:
     total = 0.0
     at = 0
     stripped = text.strip().lower()
+    if _SECONDS.fullmatch(stripped):  # as a variable or a command line has it
+        stripped += "s"
     while at < len(stripped):
         part = _TIME.match(stripped, at)
         if part is None:
@@ -121,7 +124,7 @@ def _parse_time(text: str, name: str) -> int:
         total += float(part[1]) * _TIME_UNITS[part[2]]
         at = part.end()
     if not stripped or at < len(stripped):
-        raise ValueError(f"{name}={text!r}: not a time; write '90s', '1h30m' or '250ms' (units: ms s m h d w)")
+        raise ValueError(f"{name}={text!r}: not a time; write 90, '90s', '1h30m' or '250ms' (units: ms s m h d w)")
     return -int(-round(min(total, MAX_MS), 6) // 1)
 
 

@@ -140,7 +140,7 @@ def _add_asking(commands: _Commands) -> None:
     put = with_key("set", "store a value on every node", _set)
     put.add_argument("value")
     put.add_argument("--json", action="store_true", help="VALUE is JSON, not text")
-    put.add_argument("--ttl", help="how long it lives, such as 90s or 1h30m")
+    put.add_argument("--ttl", help="how long it lives: seconds, or such as 1h30m")
     with_key("del", "delete a key on every node", _del)
     with_key("inspect", "say why a key is here, or is not", _inspect)
     top = command("top", "show the node and its peers again and again", _top)

@@ -24,6 +24,8 @@ from crdtcache.arguments import byte_count, milliseconds, moment_ms
         (timedelta(microseconds=1), 1),
         (1.1, 1_100),
         (timedelta(minutes=1, microseconds=1), 60_001),
+        ("90", 90_000),
+        (" 0.25 ", 250),
         ("90s", 90_000),
         ("1h30m", 5_400_000),
         (" 1 H 30 M ", 5_400_000),
@@ -41,7 +43,7 @@ def test_times(written, ms):
     "written",
     [
         "",
-        "5",
+        "-5",
         "h",
         "1x",
         "1h-",

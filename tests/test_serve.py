@@ -67,7 +67,7 @@ def test_a_node_is_asked_by_command(control, run):
         assert status == 0
         assert said.startswith("side default/default ready")
         assert run(control, "get", "k") == (1, "", "'k' is not here; `crdtcache inspect` says why")
-        assert run(control, "set", "k", "Ada", "--ttl", "90s")[0] == 0
+        assert run(control, "set", "k", "Ada", "--ttl", "90")[0] == 0
         assert run(control, "get", "k") == (0, "Ada", "")
         assert run(control, "inspect", "k")[1].startswith("'k' is here: written ")
         assert run(control, "set", "k", '{"n": [1, null]}', "--json")[0] == 0
