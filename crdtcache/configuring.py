@@ -3,22 +3,24 @@
 `CRDTCACHE_PEERS=10.0.0.1,10.0.0.2`, or `crdtcache://:secret@10.0.0.1,10.0.0.2:2738/shop?region=eu`. Both give keyword
 arguments for `Node`, which checks them as it checks all others.
 
-Decision: a variable that is set and empty is an error, and so is a name in a URL that nobody knows; a variable that
-nobody knows is only a warning, because Kubernetes sets some of its own for every service (`CRDTCACHE_PORT`).
+Decision: a variable that is set and empty is an error, and so is a name that nobody knows, in a URL or behind the
+prefix: a typo would leave a node alone, or without its secret. But those that Kubernetes sets of its own for every
+service (`CRDTCACHE_PORT`, `CRDTCACHE_WEB_SERVICE_HOST`) are passed over.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from crdtcache.errors import ConfigError
 
-__all__ = ["from_env", "from_url"]
+__all__ = ["from_env", "from_url", "in_variables"]
 
-log = logging.getLogger("crdtcache")
+# NAME=TEXT, in small letters and without the prefix
+_KUBERNETES = re.compile(r"(\w+_)?(service_(host|port(_\w+)?)=.*|port=\w+://.*|port_\d+_\w+=.*)", re.DOTALL)
 
 
 def _text(text: str) -> str:
@@ -50,14 +52,6 @@ def _or_none(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda text: None if text.lower() == "none" else read(text)
 
 
-def _time(text: str) -> float | str:
-    """Seconds, or text with a unit, which `Node` reads."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 _READERS: dict[str, Callable[[str], Any]] = {
     "peers": _or_none(_text),
     "cluster": _text,
@@ -71,13 +65,13 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "maxsize": _or_none(_whole),
     "max_bytes": _or_none(lambda text: int(text) if text.isdigit() else text),
     "max_value_bytes": lambda text: int(text) if text.isdigit() else text,
-    "ttl": _or_none(_time),
+    "ttl": _or_none(_text),
     "ttl_jitter": _share,
-    "stale_ttl": _time,
-    "negative_ttl": _or_none(_time),
-    "sweep_interval": _or_none(_time),
+    "stale_ttl": _text,
+    "negative_ttl": _or_none(_text),
+    "sweep_interval": _or_none(_text),
     "thread": _or_none(_flag),
-    "switch_interval": _or_none(_time),
+    "switch_interval": _or_none(_text),
 }
 
 
@@ -90,9 +84,15 @@ def from_env(prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name in _READERS:
             arguments[name] = _read(name, environ[variable], variable)
-        elif not name.startswith(("port", "service_")):  # Kubernetes' own, for a service of this name
-            log.warning("%s is not known and ignored; known are %s", variable, ", ".join(_READERS).upper())
+        elif not _KUBERNETES.fullmatch(f"{name}={environ[variable]}"):
+            raise ConfigError(f"{variable} is not known; known after {prefix} are {', '.join(_READERS).upper()}")
     return arguments
+
+
+def in_variables(error: ConfigError, prefix: str, arguments: Collection[str]) -> ConfigError:
+    """What `Node` said of one of `arguments`, which came from variables, said of the variable."""
+    name, said = re.fullmatch(r"(\w*)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+    return ConfigError(f"{prefix}{name.upper()}{said}") if name in arguments else error
 
 
 def from_url(url: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, over
 
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
 from crdtcache.codecs import Codec
-from crdtcache.configuring import from_env, from_url
+from crdtcache.configuring import from_env, from_url, in_variables
 from crdtcache.core.entry import Key, Version
 from crdtcache.core.replica import Peer, Replica
 from crdtcache.disabling import disabled_kind
@@ -209,10 +209,14 @@ class Node(LocalMap[K, V]):
     def from_env(cls, prefix: str = "CRDTCACHE_", **overrides: Any) -> Self:
         """A node from environment variables: CRDTCACHE_PEERS, CRDTCACHE_SECRET and so on, each argument in capitals.
 
-        Times and sizes are text ("90s", "256MB"), peers are separated by commas, "none" is None. `overrides` are
-        arguments that count more. Raises `ConfigError`, which names the variable.
+        Times and sizes are text ("90", "90s", "256MB"), peers are separated by commas, "none" is None. `overrides` are
+        arguments that count more. Raises `ConfigError`, which names the variable, also for one that is not known.
         """
-        return cls(**{**from_env(prefix, os.environ), **overrides})
+        found = from_env(prefix, os.environ)
+        try:
+            return cls(**{**found, **overrides})
+        except ConfigError as error:
+            raise in_variables(error, prefix, found.keys() - overrides.keys()) from None
 
     @classmethod
     def from_url(cls, url: str, **overrides: Any) -> Self:

@@ -139,7 +139,7 @@ def checked(
 def _peers(peers: Peers) -> list[str] | Callable[[], Iterable[str]] | None:
     if peers is None or callable(peers):
         return peers
-    addresses = peers.split(",") if isinstance(peers, str) else list(peers)
+    addresses = peers.strip().removesuffix(",").split(",") if isinstance(peers, str) else list(peers)
     for address in addresses:
         if not isinstance(address, str):
             raise ConfigError(f"peers= holds {address!r}: addresses are text such as '10.0.0.2' or 'host:2738'")

@@ -1,6 +1,6 @@
 """One node under threads, an asyncio loop and a trio loop at once, while it evicts, expires and replicates.
 
-CRDTCACHE_FULL=1 runs it for 30 s instead of 3.
+FULL_SIZES=1 runs it for 30 s instead of 3.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import trio
 
 from crdtcache import MISSING, Node
 
-SECONDS = 30.0 if os.environ.get("CRDTCACHE_FULL", "") not in ("", "0") else 3.0
+SECONDS = 30.0 if os.environ.get("FULL_SIZES", "") not in ("", "0") else 3.0
 KEYS = 1_000
 ROOM = 300  # values: most keys are evicted most of the time
 

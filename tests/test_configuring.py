@@ -72,12 +72,27 @@ def test_every_argument_that_can_be_text_can_be_a_variable():
         ("TTL", "soon"),
         ("TTL_JITTER", "x"),
         ("LISTEN", "host:port"),
+        ("PEERS", "10.0.0.1,,10.0.0.2"),
+        ("NAME", "a\nb"),
+        ("PEER", "10.0.0.1"),
+        ("PORT", "7000"),
     ],
 )
 def test_mistakes_in_the_environment_name_their_variable(environ, variable, text):
     environ(**{f"CRDTCACHE_{variable}": text})
-    with pytest.raises(ConfigError, match=f"(?i){variable}"):
+    with pytest.raises(ConfigError, match=f"^CRDTCACHE_{variable}\\b"):
         Node.from_env()
+
+
+def test_a_mistake_that_counts_more_is_not_the_variables(environ):
+    environ(CRDTCACHE_TTL="60")
+    with pytest.raises(ConfigError, match=r"^ttl='soon'"):
+        Node.from_env(ttl="soon")
+
+
+def test_a_comma_at_the_end_is_no_address(environ):
+    environ(CRDTCACHE_PEERS="10.0.0.1,10.0.0.2, ")
+    assert settings(Node.from_env())["peers"] == ["10.0.0.1", "10.0.0.2"]
 
 
 @pytest.mark.parametrize("name", ["peers", "secret", "zone", "name", "advertise", "listen", "ttl", "switch_interval"])
@@ -87,10 +102,20 @@ def test_none_in_a_variable_is_none(environ, name):
     Node.from_env()
 
 
-def test_an_unknown_variable_is_a_warning_and_those_of_kubernetes_are_none(environ, caplog):
-    environ(CRDTCACHE_PEER="10.0.0.1", CRDTCACHE_PORT="tcp://10.0.0.9:80", CRDTCACHE_SERVICE_HOST="10.0.0.9")
-    Node.from_env()
-    assert [record.message.split(";")[0] for record in caplog.records] == ["CRDTCACHE_PEER is not known and ignored"]
+@pytest.mark.parametrize("service", ["", "WEB_"])
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_passed_over(environ, service):
+    of_kubernetes = {
+        "SERVICE_HOST": "10.0.0.9",
+        "SERVICE_PORT": "2738",
+        "SERVICE_PORT_CRDTCACHE": "2738",
+        "PORT": "tcp://10.0.0.9:2738",
+        "PORT_2738_TCP": "tcp://10.0.0.9:2738",
+        "PORT_2738_TCP_PROTO": "tcp",
+        "PORT_2738_TCP_PORT": "2738",
+        "PORT_2738_TCP_ADDR": "10.0.0.9",
+    }
+    environ(**{f"CRDTCACHE_{service}{name}": text for name, text in of_kubernetes.items()}, CRDTCACHE_TTL="60")
+    assert configuring.from_env("CRDTCACHE_", os.environ) == {"ttl": "60"}
 
 
 def test_a_url():

@@ -12,7 +12,7 @@ _figures: list[str] = []
 
 def pytest_terminal_summary(terminalreporter):
     if _figures:
-        terminalreporter.section(f"chaos: {'full sizes' if FULL else 'short sizes (CRDTCACHE_FULL=1 for full ones)'}")
+        terminalreporter.section(f"chaos: {'full sizes' if FULL else 'short sizes (FULL_SIZES=1 for full ones)'}")
         for line in _figures:
             terminalreporter.write_line(line)
 

@@ -22,7 +22,7 @@ __all__ = ["FULL", "Worker", "Workers", "agreed", "sized"]
 
 T = TypeVar("T")
 
-FULL = os.environ.get("CRDTCACHE_FULL", "") not in ("", "0")
+FULL = os.environ.get("FULL_SIZES", "") not in ("", "0")
 """Whether to run the sizes of the acceptance lists."""
 
 _ORDER_S = 30.0  # an order that takes no time by itself

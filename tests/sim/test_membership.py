@@ -1,6 +1,6 @@
 """Membership with the numbers that users run with: who stopped is down in time, a split heals, joins hold up nobody.
 
-CRDTCACHE_FULL=1 takes the sizes of the acceptance list: 50 nodes, a split of ten minutes, 200 that join at once.
+FULL_SIZES=1 takes the sizes of the acceptance list: 50 nodes, a split of ten minutes, 200 that join at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sim.plan import Fault, Plan
 from sim.scenarios.making import make
 from sim.world import World
 
-FULL = os.environ.get("CRDTCACHE_FULL", "") not in ("", "0")
+FULL = os.environ.get("FULL_SIZES", "") not in ("", "0")
 FOR_EVER = 10_000_000
 
 

@@ -1,6 +1,6 @@
 """Each transcript in this folder is what happens today.
 
-`CRDTCACHE_REWRITE=1 pytest tests/transcripts` writes them anew: the difference is what a change changes, to be
+`REWRITE=1 pytest tests/transcripts` writes them anew: the difference is what a change changes, to be
 read before it is committed.
 """
 
@@ -19,7 +19,7 @@ TRANSCRIPTS = sorted(Path(__file__).parent.glob("*.txt"))
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
 def test_what_is_written_down_is_what_happens(path: Path) -> None:
     played = play(path.read_text())
-    if os.environ.get("CRDTCACHE_REWRITE"):
+    if os.environ.get("REWRITE"):
         path.write_text(played)
     assert played == path.read_text()
 
