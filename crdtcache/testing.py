@@ -41,6 +41,7 @@ Place: TypeAlias = "Node[Any, Any] | int | str"
 
 _POLL_S = 0.005
 _MEET_S = 10.0
+_OWN = {"peers", "name", "region", "listen", "advertise", "clock"}  # what it gives each node
 # A test should wait for a node's patience no longer than it must.
 _QUICK = Tuning(context_ms=100, redial_ms=100, redial_slow_ms=100, compare_ms=1_000, compare_remote_ms=1_000)
 
@@ -79,6 +80,8 @@ class LocalCluster(Sequence[Node[Any, Any]]):
     def __init__(self, n: int = 3, *, regions: Sequence[str] = ("node",), **settings: Any) -> None:
         if n < 1 or not regions or isinstance(regions, str):
             raise ValueError(f"LocalCluster({n}, regions={regions!r}): at least one node, and a list of regions")
+        if own := ", ".join(sorted(_OWN & settings.keys())):
+            raise TypeError(f"LocalCluster gives each node its own {own}; regions=[...] says where they are")
         self.clock = FakeClock(running=True)
         self._settings = {"cluster": f"test-{secrets.token_hex(4)}", "tuning": _QUICK, **settings}
         dealt = [regions[i % len(regions)] for i in range(n)]
@@ -121,6 +124,10 @@ class LocalCluster(Sequence[Node[Any, Any]]):
             raise
         return self
 
+    def _check_began(self) -> None:
+        if not self._nodes:
+            raise RuntimeError("a LocalCluster has its nodes from its `with` on: with LocalCluster(2) as cluster: ...")
+
     def _meet(self) -> None:
         end = time.monotonic() + _MEET_S
         while not all(len(node.peers) >= len(self) - 1 for node in self):
@@ -156,6 +163,7 @@ class LocalCluster(Sequence[Node[Any, Any]]):
 
     def cut(self, a: Place, b: Place | None = None) -> None:
         """Cut every link between `a` and `b`, or between `a` and all others: what is under way is lost."""
+        self._check_began()
         self._cuts |= self._pairs(a, b)
         cut = threading.Event()
 
@@ -166,9 +174,9 @@ class LocalCluster(Sequence[Node[Any, Any]]):
         self._token.run_sync_soon(in_relay)
         cut.wait()
 
-    def heal(self) -> None:
-        """End all cuts; the nodes find each other again within a moment."""
-        self._cuts.clear()
+    def heal(self, a: Place | None = None, b: Place | None = None) -> None:
+        """End the cuts between `a` and `b`, or between `a` and all others, or all; they meet again within a moment."""
+        self._cuts -= self._pairs(a, b)
 
     def latency(self, seconds: Seconds, a: Place | None = None, b: Place | None = None) -> None:
         """From now on bytes between `a` and `b` take so long, each way; left out, those between all nodes."""
@@ -184,11 +192,10 @@ class LocalCluster(Sequence[Node[Any, Any]]):
         """The names of the nodes of `place`. Raises ValueError, the caller's fault, where there are none."""
         if place is None:
             return list(self._regions)
-        if isinstance(place, int):
-            return [list(self._regions)[place]]
         if isinstance(place, Node):
             place = place.name
-        found = [name for name, region in self._regions.items() if place in (name, region)]
+        places = enumerate(self._regions.items())
+        found = [name for number, (name, region) in places if place in (number, number - len(self), name, region)]
         if not found:
             raise ValueError(f"{place!r} is no node and no region of this cluster: {', '.join(self._regions)}")
         return found
@@ -222,12 +229,14 @@ class LocalCluster(Sequence[Node[Any, Any]]):
     @overload
     def __getitem__(self, number: slice) -> list[Node[Any, Any]]: ...
     def __getitem__(self, number: int | slice) -> Node[Any, Any] | list[Node[Any, Any]]:
+        self._check_began()
         return self._nodes[number]
 
     def __len__(self) -> int:
         return len(self._regions)
 
     def __iter__(self) -> Iterator[Node[Any, Any]]:
+        self._check_began()
         return iter(self._nodes)
 
     def __repr__(self) -> str:

@@ -56,8 +56,27 @@ def test_what_may_be_cut_and_who_then_still_hears_whom():
         eu["b"] = 1
         assert cluster.converged()
         for nobody in ("ap", 3, Node()):
-            with pytest.raises((ValueError, IndexError)):
+            with pytest.raises(ValueError, match="no node and no region of this cluster: eu-1, us-1, eu-2"):
                 cluster.cut(nobody)
+
+
+def test_one_of_two_cuts_is_healed():
+    with LocalCluster(3, regions=["eu", "us", "ap"]) as cluster:
+        eu, us, ap = cluster
+        cluster.cut("eu")
+        cluster.cut(us, -1)
+        cluster.heal("us", 0)
+        assert "cut: ap-1|eu-1 ap-1|us-1>" in repr(cluster)
+        eu["a"] = 1
+        eventually(lambda: "a" in us)
+        assert "a" not in ap
+
+
+def test_before_its_with_it_says_that_it_has_no_nodes_yet():
+    cluster = LocalCluster(2)
+    for use in (list, lambda cluster: cluster[0], lambda cluster: cluster.cut(0)):
+        with pytest.raises(RuntimeError, match="from its `with` on"):
+            use(cluster)
 
 
 def test_a_region_that_is_named_twice_has_two_in_each_turn():
@@ -135,6 +154,11 @@ def test_nothing_of_it_is_left_behind():
 def test_a_cluster_has_nodes_and_regions(wrong):
     with pytest.raises(ValueError, match="LocalCluster"):
         LocalCluster(**wrong)
+
+
+def test_what_it_gives_each_node_cannot_be_given():
+    with pytest.raises(TypeError, match="its own clock, region; regions="):
+        LocalCluster(2, region="eu", clock=FakeClock())
 
 
 def test_a_wrong_argument_of_a_node_leaves_nothing_behind():
