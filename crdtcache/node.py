@@ -146,6 +146,8 @@ class Node(LocalMap[K, V]):
             tuning=tuning,
         )
         clock = clock if clock is not None else SystemClock()
+        if not callable(getattr(clock, "reading", None)):
+            raise ConfigError(f"clock={clock!r}: an object with a reading(), such as crdtcache.testing.FakeClock()")
         reading = clock.reading()
         replica = Replica(
             origin=int.from_bytes(os.urandom(8), "big") or 1,

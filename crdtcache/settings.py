@@ -105,7 +105,7 @@ def checked(
 ) -> Settings:
     """The arguments of `Node`, or `ConfigError`, the caller's fault, that names the one that is wrong."""
     try:
-        numbers = tuning if tuning is not None else Tuning()
+        numbers = _tuning(tuning)
         if sweep_interval is not None:
             numbers = replace(numbers, sweep_ms=_positive(sweep_interval, "sweep_interval"))
         return Settings(
@@ -139,6 +139,10 @@ def checked(
 def _peers(peers: Peers) -> list[str] | Callable[[], Iterable[str]] | None:
     if peers is None or callable(peers):
         return peers
+    if not isinstance(peers, Iterable):
+        raise ConfigError(
+            f"peers={peers!r}: addresses such as '10.0.0.2' or 'host:2738', or a function that returns them"
+        )
     addresses = peers.strip().removesuffix(",").split(",") if isinstance(peers, str) else list(peers)
     for address in addresses:
         if not isinstance(address, str):
@@ -191,6 +195,12 @@ def _loader(loader: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
     if loader is not None and not callable(loader):
         raise ConfigError(f"loader={loader!r}: a function of the key, or None")
     return loader
+
+
+def _tuning(tuning: Tuning | None) -> Tuning:
+    if tuning is not None and not isinstance(tuning, Tuning):
+        raise ConfigError(f"tuning={tuning!r}: a crdtcache.Tuning(...), or None")
+    return tuning or Tuning()
 
 
 def _name(argument: str, text: object) -> str:

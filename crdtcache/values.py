@@ -132,6 +132,8 @@ def register(
     for a flag its value). A process where the name is not registered reads an `Unknown`.
     Raises `ConfigError`, the caller's fault, for a name that another type has, and for what cannot be registered.
     """
+    if not isinstance(kind, type):
+        raise ConfigError(f"register({kind!r}): not a class")
     name = name or kind.__qualname__
     if kind in _BUILT_IN:
         raise ConfigError(f"{kind.__name__} is built in and needs no register()")

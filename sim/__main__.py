@@ -12,12 +12,14 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import closing, nullcontext
+from dataclasses import fields
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
 
+from crdtcache.tuning import Tuning
 from sim import bench, bugs
 from sim.coverage import counted, rough, table
 from sim.doctor import doctor
@@ -145,6 +147,8 @@ def _tuned(plan: Plan, settings: Sequence[str]) -> Plan:
             tuning[name] = float(number) if "." in number else int(number)
         except ValueError:
             raise PlanError(f"--set {setting}: {'a number is due' if equals else 'NAME=NUMBER is due'}") from None
+        if name not in (known := [field.name for field in fields(Tuning)]):
+            raise PlanError(f"--set {setting}: no field {name!r}; there are {', '.join(known)}")
     plan = plan.but(tuning=tuning)
     plan.tuned()
     return plan

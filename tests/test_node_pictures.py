@@ -84,6 +84,9 @@ def test_repr_and_status(clock):
         {"insecure": "false"},
         {"insecure": 1},
         {"thread": "no"},
+        {"peers": 5},
+        {"tuning": {"max_drift_ms": 5}},
+        {"clock": 5},
     ],
 )
 def test_mistakes_in_the_constructor_are_named(arguments):

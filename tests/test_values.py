@@ -311,6 +311,8 @@ class TestRegistered:
 
     @pytest.mark.parametrize("kind", [int, str, dict, list, tuple, datetime, Packed, Unknown])
     def test_what_is_built_in_is_not_registered(self, kind):
+        with pytest.raises(ConfigError, match=r"register\(3\): not a class"):
+            register(3, name="three")
         with pytest.raises(ConfigError, match="built in"):
             register(kind, encode=repr, decode=repr)
 

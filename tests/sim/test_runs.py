@@ -102,7 +102,7 @@ class TestCommandLine:
             (["run", "kitchen"], "no scenario 'kitchen'; there are kitchen-sink"),
             (["run", "calm-sea", "--set", "frame_bytes"], "NAME=NUMBER is due"),
             (["run", "calm-sea", "--set", "frame_bytes=1"], "tuning"),
-            (["run", "calm-sea", "--set", "frames=1"], "frames"),
+            (["run", "calm-sea", "--set", "frames=1"], "no field 'frames'; there are frame_bytes"),
             (["replay", "nowhere.json"], "No such file"),
             (["canaries", "no-such-bug"], "no planted bug 'no-such-bug'"),
             (["sweep", "--executor", "nowhere:client"], "MODULE:CALLABLE is due"),
