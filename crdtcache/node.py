@@ -74,11 +74,12 @@ class Node(LocalMap[K, V]):
     inherits that one. `advertise`: the "host:port" where others reach this node. `secret`: text or bytes
     that all nodes know; beyond loopback `start()` asks for it, or for `insecure=True`.
 
-    `maxsize`: values in memory. `max_bytes`: bytes of memory, with the index; the first limit reached evicts the
-    least recently used. `max_value_bytes`: the largest value; `Tuning.inline_bytes` limits it too until large
-    values travel in chunks. Sizes are bytes or "256MB". `ttl`: seconds, "1h30m" or a `timedelta` that entries live
-    where `set` says nothing; None for ever. `ttl_jitter`: the share by which a default or a loaded `ttl` is shorter at
-    random: what was written at once need not expire at once. `sweep_interval`: how late an expiry event may be.
+    `maxsize`: values in memory. `max_bytes`: bytes of memory, with the index, and enough for one value of the
+    largest size; the first limit reached evicts the least recently used. `max_value_bytes`: the largest value;
+    `Tuning.inline_bytes` limits it too until large values travel in chunks. Sizes are bytes or "256MB". `ttl`:
+    seconds, "1h30m" or a `timedelta` that entries live where `set` says nothing; None for ever. `ttl_jitter`: the
+    share by which a default or a loaded `ttl` is shorter at random: what was written at once need not expire at
+    once. `sweep_interval`: how late an expiry event may be.
 
     `loader`: a function of a key that `[]` calls for what is not here (in a plain thread), and `get_or_set(key)` or
     `await aget_or_set(key)`; it may be async for the latter, and raises KeyError where there is nothing. `stale_ttl`:
@@ -224,9 +225,13 @@ class Node(LocalMap[K, V]):
     def from_url(cls, url: str, **overrides: Any) -> Self:
         """A node from "crdtcache://:secret@10.0.0.1,10.0.0.2:2738/cluster?region=eu"; `overrides` count more.
 
-        What stands after the ? are arguments by name. Raises `ConfigError`.
+        What stands after the ? are arguments by name. Without a host nobody is called, and that is
+        logged. Raises `ConfigError`.
         """
-        return cls(**{**from_url(url), **overrides})
+        arguments = {**from_url(url), **overrides}
+        if "peers" not in arguments and arguments.get("listen", "auto") is not None:  # as an unset variable reads
+            log.warning("the URL of a node names no host, so it calls nobody; if it is to be alone, add ?listen=none")
+        return cls(**arguments)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from crdtcache.arguments import Seconds, byte_count, milliseconds, span_ms
+from crdtcache.core.store import INDEX_BYTES
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import parse, parse_peers
 from crdtcache.tuning import Tuning
@@ -108,6 +109,7 @@ def checked(
         numbers = _tuning(tuning)
         if sweep_interval is not None:
             numbers = replace(numbers, sweep_ms=_positive(sweep_interval, "sweep_interval"))
+        largest = byte_count(max_value_bytes, "max_value_bytes")
         return Settings(
             peers=_peers(peers),
             cluster=_name("cluster", cluster),
@@ -119,8 +121,8 @@ def checked(
             secret=_secret(secret),
             insecure=_flag("insecure", insecure),
             maxsize=_maxsize(maxsize),
-            max_bytes=byte_count(max_bytes, "max_bytes") if max_bytes is not None else None,
-            max_value_bytes=byte_count(max_value_bytes, "max_value_bytes"),
+            max_bytes=_max_bytes(max_bytes, min(largest, numbers.inline_bytes)),
+            max_value_bytes=largest,
             ttl_ms=_positive(ttl, "ttl") if ttl is not None else 0,
             ttl_jitter=_share("ttl_jitter", ttl_jitter),
             stale_ms=span_ms(stale_ttl, "stale_ttl"),
@@ -176,6 +178,18 @@ def _maxsize(maxsize: object) -> int | None:
     if maxsize is None or (isinstance(maxsize, int) and not isinstance(maxsize, bool) and maxsize > 0):
         return maxsize
     raise ConfigError(f"maxsize={maxsize!r}: a number of values above 0, or None for no bound")
+
+
+def _max_bytes(max_bytes: int | str | None, largest: int) -> int | None:
+    if max_bytes is None:
+        return None
+    room, least = byte_count(max_bytes, "max_bytes"), largest + INDEX_BYTES
+    if room < least:  # what is written would be evicted at once
+        raise ConfigError(
+            f"max_bytes={max_bytes!r} has no room for one value of {largest} bytes: "
+            f"give {least} at least, or a smaller max_value_bytes="
+        )
+    return room
 
 
 def _positive(time: Seconds, argument: str) -> int:

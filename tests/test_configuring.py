@@ -126,7 +126,15 @@ def test_a_url():
     assert (shown["cluster"], shown["region"], shown["ttl"], shown["maxsize"]) == ("shop", "eu", 90, 7)
     assert node._settings.secret == b"hu/sh"
     assert "hu/sh" not in json.dumps(node.status())
-    assert settings(Node.from_url("crdtcache://"))["peers"] is None
+
+
+def test_a_url_without_a_host_is_a_node_on_its_own_and_a_warning(caplog):
+    assert settings(Node.from_url("crdtcache:///shop"))["peers"] is None
+    assert "names no host" in caplog.text
+    caplog.clear()
+    Node.from_url("crdtcache:///shop", peers=["10.0.0.1"])
+    Node.from_url("crdtcache:///shop?listen=none")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

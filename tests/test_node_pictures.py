@@ -94,6 +94,14 @@ def test_mistakes_in_the_constructor_are_named(arguments):
         Node(**arguments)
 
 
+def test_memory_without_room_for_a_single_value_is_named_with_what_is_needed():
+    with pytest.raises(ConfigError, match=r"max_bytes=1000 has no room .*of 32768 bytes: give 33018 at least"):
+        Node(max_bytes=1000)
+    node = Node(max_bytes=1000, max_value_bytes=500)
+    node["a"] = "x" * 400
+    assert len(node["a"]) == 400
+
+
 def test_sweep_interval_and_tuning_meet():
     assert Node(sweep_interval=0.5).status()["settings"]["sweep_interval"] == 0.5
     assert Node(tuning=Tuning(sweep_ms=250)).status()["settings"]["sweep_interval"] == 0.25
