@@ -45,6 +45,7 @@ from crdtcache.repairing import Repairing, RepairReport
 from crdtcache.runtime.clocks import CorrectedClock, SystemClock, TimeSource
 from crdtcache.settings import Peers, checked, digest_seed
 from crdtcache.tuning import Tuning
+from crdtcache.waking import Waiter
 from crdtcache.watching import Watch
 
 __all__ = ["MISSING", "Node"]
@@ -195,6 +196,8 @@ class Node(LocalMap[K, V]):
         self._filled = False
         settings = self._settings
         self._replica.advertise = settings.advertise  # not where it was before, nor where the parent of a fork is
+        with self._lock:
+            self._replica.members.renamed(self._replica.origin)  # where it met itself, somebody else may be now
         return Driver(
             self._replica,
             self._lock,
@@ -293,6 +296,8 @@ class Node(LocalMap[K, V]):
             yield
         finally:  # who iterates in a thread would keep the process from ending
             self._subscriptions.end()
+            if isinstance(self._driver, Waiter):  # a forked child that was closed is not to start any more
+                self._attach(None)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -316,8 +321,8 @@ class Node(LocalMap[K, V]):
     ) -> bool:
         """Wait until `min_peers` are connected and nothing they have is known to be missing here; whether it came.
 
-        `min_peers`: left out, 1 where `peers=` was given, else 0; once there, a node that runs on stays ready without
-        peers, for it still holds what they had. `coverage`: while this node is being filled by one
+        `min_peers`: left out, 1 where `peers=` names others, else 0; once there, a node that runs on stays ready
+        without peers, for it still holds what they had. `coverage`: while this node is being filled by one
         that holds much more, the share of it that is enough, from 0 to 1; what was used last there comes first.
         `timeout`: None to wait for ever. It never raises for a network that is away. Raises `JoinRefused` (another
         `cluster=` or `secret=`) as soon as all of `peers=` have refused this node, or where nobody is connected at the
@@ -350,7 +355,8 @@ class Node(LocalMap[K, V]):
         return True
 
     def _is_ready(self, min_peers: int | None, coverage: float) -> bool:
-        default = int(bool(self._settings.peers))
+        driver = self._life.driver
+        default = int(bool(self._settings.peers) and not (driver is not None and driver.names_only_itself))
         needed = min_peers if min_peers is not None else 0 if self._filled and self.running else default
         with self._lock:
             up = [peer for peer in self._replica.peers() if peer.connected]
@@ -568,9 +574,15 @@ class Node(LocalMap[K, V]):
 
     @property
     def peers(self) -> list[Peer]:
-        """The members that have been met, connected or not."""
+        """The members that have been met, connected or not. In a forked child this starts it, as `get` does."""
+        self._use()
+        return self._members()
+
+    def _members(self) -> list[Peer]:
         with self._lock:
-            return self._replica.peers()
+            frontier, peers = self._replica.map.context.frontier, self._replica.peers()
+            # Of whom nothing is accounted for yet, the lag is not all the time since 1970, but not measured.
+            return [peer if frontier.get(peer.origin) else peer._replace(lag_ms=None) for peer in peers]
 
     @property
     def regions(self) -> dict[str, Region]:
@@ -704,7 +716,11 @@ class Node(LocalMap[K, V]):
         return CacheInfo(self._hits, self._misses, self.maxsize, len(self))
 
     def status(self) -> dict[str, Any]:
-        """Everything about this node as JSON types, for a health page; the secret is left out."""
+        """Everything about this node as JSON types, for a health page; the secret is left out.
+
+        In a forked child of a node that ran it starts that one, as `get` does: a probe may be all that ever comes.
+        """
+        self._use()
         driver = self._life.driver
         return portrait(
             name=self.name,
@@ -714,10 +730,10 @@ class Node(LocalMap[K, V]):
             mode=self._life.mode,
             address=driver.address if driver is not None else "",
             advertise=self._replica.advertise,
-            conditions=driver.conditions if driver is not None else [],
+            conditions=self._conditions(),
             clock=self._replica.correction,
             settings=self._settings.shown(),
-            peers=self.peers,
+            peers=self._members(),
             digest=self.digest(),
             stats=self.stats(),
             ready=self._is_ready(None, 1.0),
@@ -726,7 +742,16 @@ class Node(LocalMap[K, V]):
     def _state(self) -> str:
         if self.running:
             return "running"
-        return "closed" if self._life.began else "new"
+        return "forked" if isinstance(self._driver, Waiter) else "closed" if self._life.began else "new"
+
+    def _conditions(self) -> list[str]:
+        driver = self._life.driver
+        if driver is None:
+            alone = self._life.began or not self._settings.peers  # it has been closed, or is for this process only
+            return [] if alone else ["not started: call start(), or use `with`"]
+        itself = driver.names_only_itself and not any(peer.connected for peer in self._members())
+        alone_so_far = "peers= names only this node: working alone until another one calls"
+        return [*([alone_so_far] if itself else []), *driver.conditions]
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -738,7 +763,7 @@ class Node(LocalMap[K, V]):
     def __repr__(self) -> str:
         settings = self._settings
         return summary(
-            self.name, settings.cluster, settings.region, self._state(), self.peers, self._replica.store.live
+            self.name, settings.cluster, settings.region, self._state(), self._members(), self._replica.store.live
         )
 
 

@@ -142,6 +142,33 @@ def test_a_child_that_does_not_use_the_node_opens_nothing_and_holds_no_socket_op
     assert told == [{"threads": 1, "running": False}, {"reason": "it has left"}]
 
 
+def test_a_child_that_is_only_asked_how_it_is_starts_and_one_that_was_closed_does_not():
+    """As a probe of a worker that gets no other request before it is ready."""
+    told = run("""
+        node = Node(listen="127.0.0.1:0").start()
+
+        def probed():
+            before = repr(node)
+            until(lambda: node.status()["ready"])
+            say(before="forked" in before, running=node.running)
+            node.close()
+
+        def asked():
+            before = repr(node)
+            until(lambda: any(peer.connected for peer in node.peers))
+            say(before="forked" in before, running=node.running)
+            node.close()
+
+        def closed():
+            node.close()
+            say(before=node.status()["state"] == "closed", running=node.running)
+
+        assert [joined(fork(work)) for work in (probed, asked, closed)] == [0, 0, 0]
+        node.close()
+    """)
+    assert [(each["before"], each["running"]) for each in told] == [(True, True), (True, True), (True, False)]
+
+
 def test_a_fork_beside_busy_threads_leaves_no_lock_held():
     told = run("""
         node = Node(listen="127.0.0.1:0", maxsize=500)

@@ -212,6 +212,64 @@ def test_ready_alone():
         assert lonely["a"] == 1
 
 
+def test_a_service_of_one_replica_is_ready_and_says_so_and_the_next_one_joins():
+    """As a service of one pod: the name that all its pods share stands for itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own = f"127.0.0.1:{free.getsockname()[1]}"
+    with make([own], listen=own) as first:
+        assert first.wait_ready()
+        assert first.status()["conditions"] == ["peers= names only this node: working alone until another one calls"]
+        first["a"] = 1
+        with make([own], listen=own) as second:
+            assert second.wait_ready()
+            assert second["a"] == 1
+            until(lambda: first.status()["conditions"] == [])
+            first.close()
+            first.start()  # the port that was its own may be the other's now, or not yet
+            until(lambda: any(peer.connected for peer in first.peers))
+    with make([own, "127.0.0.1:1"], listen=own) as lonely:
+        until(lambda: len(lonely._replica.members.seeds()) == 1)
+        assert lonely.wait_ready(0.1) is False
+
+
+def test_what_keeps_it_from_being_ready_is_said_at_once():
+    lonely = make(["127.0.0.1:1"])
+    assert lonely.wait_ready(0) is False
+    assert lonely.status()["conditions"] == ["not started: call start(), or use `with`"]
+    assert make().status()["conditions"] == []
+    with lonely:
+        until(lambda: lonely.status()["conditions"] != [])  # and in the log once it lasts
+        assert "127.0.0.1:1: " in lonely.status()["conditions"][0]
+
+
+def test_a_service_that_finds_the_port_of_another_one_is_told_to_take_its_own(monkeypatch):
+    with make(cluster="a") as first:
+        port = int(address(first).rpartition(":")[2])
+        for room in ("discovery", "addresses"):
+            monkeypatch.setattr(f"crdtcache.runtime.{room}.DEFAULT_PORT", port)
+        with Node(["localhost"], cluster="b") as second:
+            with pytest.raises(JoinRefused):
+                second.wait_ready()
+            wrong = second.status()["conditions"]
+    own = f"; another service of this machine has port {port}: give this one a port of its own, such as listen="
+    assert any("another cluster: 'b' here, 'a' there" + own in line for line in wrong)
+
+
+def test_there_is_no_lag_of_whom_nothing_is_known_yet():
+    with make() as one, make([address(one)], name="two") as two:
+        assert two.wait_ready()
+        with two._lock:
+            [peer] = two._replica.peers()
+            frontier = two._replica.map.context.frontier
+            before, frontier[peer.origin] = frontier[peer.origin], 0
+            try:
+                assert two.peers[0].lag_ms is two.regions["default"].lag_ms is None
+                assert "lag" not in repr(two)
+            finally:
+                frontier[peer.origin] = before
+
+
 def test_who_was_ready_stays_so_when_the_last_peer_leaves():
     with make() as first:
         first["a"] = 1

@@ -22,23 +22,29 @@ class Conditions:
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self._warned: set[str] = set()
 
     def texts(self) -> list[str]:
         """One line for each."""
         return list(self._texts.values())
 
-    def begin(self, key: str, text: str) -> None:
-        """`key` is the case, also when it was before."""
-        _log.log(logging.DEBUG if key in self._texts else logging.WARNING, "%s", text)
+    def begin(self, key: str, text: str, *, warn: bool = True) -> None:
+        """`key` is the case, also when it was before. `warn`: False where it is too early for more than to show it."""
+        _log.log(logging.WARNING if warn and key not in self._warned else logging.DEBUG, "%s", text)
+        if warn:
+            self._warned.add(key)
         self._texts.pop(key, None)
         self._texts[key] = text
         if len(self._texts) > _MOST_CONDITIONS:
-            del self._texts[next(iter(self._texts))]
+            oldest = next(iter(self._texts))
+            del self._texts[oldest]
+            self._warned.discard(oldest)
 
     def end(self, key: str, text: str) -> None:
         """`key` is not the case any more, if it was."""
         if self._texts.pop(key, None) is not None:
-            _log.info("%s", text)
+            _log.log(logging.INFO if key in self._warned else logging.DEBUG, "%s", text)
+        self._warned.discard(key)
 
     def end_others(self, prefix: str, lasting: dict[str, str], text: str) -> None:
         """End all conditions `prefix + name` whose name is not among `lasting`."""

@@ -24,7 +24,18 @@ import trio
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import ANY, DEFAULT_PORT, Address, parse, parse_peers
 
-__all__ = ["Listening", "PortTaken", "SeedSource", "Seeds", "Transport", "bind", "call", "callable_host", "inherit"]
+__all__ = [
+    "Listening",
+    "PortTaken",
+    "SeedSource",
+    "Seeds",
+    "Transport",
+    "advice",
+    "bind",
+    "call",
+    "callable_host",
+    "inherit",
+]
 
 SeedSource: TypeAlias = "str | Iterable[str] | Callable[[], Iterable[str]] | None"
 
@@ -149,6 +160,16 @@ class Listening(NamedTuple):
     address: Address  # the first one, with the port that was really given
     taken: Address | None  # the port that was wanted is taken here, by another worker of the same service as it seems
     hosts: Sequence[str] = ()
+
+
+def advice(listening: Listening | None, refused_by: str | None) -> str:
+    """What to do about a refusal by another service of this machine, which has the port that this node wanted."""
+    taken = listening.taken if listening is not None else None
+    by = parse(refused_by, "address") if refused_by is not None else None
+    if taken is None or by is None or by.port != taken.port or not by.loopback:
+        return ""
+    own = "give this one a port of its own, such as listen='127.0.0.1:7000', and say it in peers= too"
+    return f"; another service of this machine has port {taken.port}: {own}"
 
 
 class PortTaken(ConfigError):

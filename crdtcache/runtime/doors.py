@@ -37,7 +37,7 @@ from crdtcache.runtime import discovery
 from crdtcache.runtime.addresses import Address, parse
 from crdtcache.runtime.clocks import TimeSource
 from crdtcache.runtime.conditions import Conditions
-from crdtcache.runtime.discovery import Listening, PortTaken, Seeds, SeedSource, Transport, callable_host
+from crdtcache.runtime.discovery import Listening, PortTaken, Seeds, SeedSource, Transport, advice, callable_host
 from crdtcache.runtime.handshake import GREETING_BYTES, NotAPeer, Refused, check_hello, greet, overhear
 from crdtcache.runtime.link import FrameTooLong, Link, LinkLost, tune
 from crdtcache.tuning import Tuning
@@ -81,6 +81,7 @@ class Doors:
         self.address = ""  # "host:port" that is listened at, once open
         self.conditions = Conditions()
         self.refused: dict[str, str] = {}  # by those who were called
+        self.found: list[str] = []  # the addresses of all seeds, none while a seed has none
         self._replica = replica
         self._lock = lock
         self._clock = clock
@@ -309,7 +310,7 @@ class Doors:
             _log.debug("%s: %s", where, failed)
         except Refused as refused:
             who = "this node refused" if refused.here else "this node was refused by"
-            text = f"{who} {where}: {refused.reason}"
+            text = f"{who} {where}: {refused.reason}{advice(self._listening, dialed)}"
             self.conditions.begin(f"refused {where}", text)
             if dialed is not None:
                 self.refused[where] = text
@@ -336,10 +337,9 @@ class Doors:
     def _note_alone(self, address: str, why: str) -> None:
         # Nodes of one service start together: that nobody answers in the first moments is nothing to warn of.
         alone_s = trio.current_time() - self._alone_since
-        if not self._links and alone_s * 1_000 > self._tuning.silent_ms:
-            self.conditions.begin(
-                "alone", f"no other node can be reached ({address}: {why}); working alone, calling on"
-            )
+        if not self._links:
+            text = f"no other node can be reached ({address}: {why}); working alone, calling on"
+            self.conditions.begin("alone", text, warn=alone_s * 1_000 > self._tuning.silent_ms)
 
     def _learn_own_address(self, stream: trio.abc.Stream) -> None:
         """Listening at all addresses, the own end of the first link is what others may call; loopback if no other."""
@@ -374,6 +374,7 @@ class Doors:
                 with self._lock:
                     self._replica.learn_seeds(list(addresses), self._clock.reading())
                 self._on_change()
+            self.found = [] if failures else addresses
             if not self._seeds.changing:
                 return
             slow = self._tuning.redial_slow_ms

@@ -110,11 +110,6 @@ class Driver:
         return self._doors.address
 
     @property
-    def advertise(self) -> str:
-        """The "host:port" that other members may call, "" while there is none."""
-        return self._replica.advertise
-
-    @property
     def running(self) -> bool:
         """Whether `run` is under way."""
         return self._nursery is not None
@@ -123,6 +118,12 @@ class Driver:
     def refused(self) -> tuple[str, bool]:
         """Who of those that were called does not take this node in, and why ("": nobody); whether all seeds refuse."""
         return self._doors.refusal()
+
+    @property
+    def names_only_itself(self) -> bool:
+        """Whether every address of every peer that was given turned out to be this node."""
+        with self._lock:
+            return bool(self._doors.found) and not self._replica.members.seeds()
 
     @property
     def conditions(self) -> list[str]:

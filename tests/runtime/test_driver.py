@@ -382,7 +382,7 @@ async def test_workers_that_all_ask_for_one_port_find_each_other_and_inherit_it(
         for worker in workers:
             await stack.enter_async_context(running(worker.driver))
         assert len({party.driver.address for party in (first, *workers)}) == 4
-        assert [worker.driver.advertise for worker in workers] == [worker.driver.address for worker in workers]
+        assert [worker.replica.advertise for worker in workers] == [worker.driver.address for worker in workers]
         await until(lambda: all(party.links() == 3 for party in (first, *workers)))
         await first.driver.stop()
         await until(lambda: "too, which is free now" in caplog.text)
@@ -478,6 +478,8 @@ async def test_a_node_whose_peers_cannot_be_reached_works_and_says_once_that_it_
             alone.set("x", 1)
             assert alone.get("x") == 1
             await until(lambda: any("working alone" in text for text in alone.driver.conditions))
+            assert lines(caplog, logging.WARNING) == []  # shown at once; told of when it lasts
+            await until(lambda: lines(caplog, logging.WARNING))
             await trio.sleep(0.3)
             assert len([line for line in lines(caplog, logging.WARNING) if "working alone" in line]) == 1
             assert "refused" in lines(caplog, logging.WARNING)[0]
@@ -520,7 +522,7 @@ async def test_a_peer_that_is_no_node_is_told_of_and_called_ever_more_slowly(ans
 async def test_listening_at_one_address_that_one_is_told_to_others():
     party = Party("a")
     async with running(party.driver):
-        assert party.driver.advertise == party.driver.address == party.replica.advertise
+        assert party.replica.advertise == party.driver.address == party.replica.advertise
         assert not party.driver.address.endswith(":0")
 
 
@@ -528,15 +530,15 @@ async def test_listening_everywhere_the_address_of_a_link_is_told_and_never_the_
     first = Party("a", listen="0.0.0.0:0", insecure=True)
     async with running(first.driver):
         assert first.driver.address.startswith("0.0.0.0:")
-        assert first.driver.advertise == ""
+        assert first.replica.advertise == ""
         port = first.driver.address.rpartition(":")[2]
         second = Party("b", listen="*:0", insecure=True, peers=[f"127.0.0.1:{port}"])
         async with running(second.driver):
             await until(lambda: first.links() == second.links() == 1)
-            assert first.driver.advertise == f"127.0.0.1:{port}"
-            assert second.driver.advertise == "127.0.0.1:" + second.driver.address.rpartition(":")[2]
-            assert [peer.address for peer in second.replica.peers()] == [first.driver.advertise]
-            assert [peer.address for peer in first.replica.peers()] == [second.driver.advertise]
+            assert first.replica.advertise == f"127.0.0.1:{port}"
+            assert second.replica.advertise == "127.0.0.1:" + second.driver.address.rpartition(":")[2]
+            assert [peer.address for peer in second.replica.peers()] == [first.replica.advertise]
+            assert [peer.address for peer in first.replica.peers()] == [second.replica.advertise]
 
 
 async def test_the_first_address_of_a_link_stays_unless_it_was_loopback():
@@ -547,7 +549,7 @@ async def test_the_first_address_of_a_link_stays_unless_it_was_loopback():
             stream = await raw(f"{host}:{port}")
             await stream.receive_some()  # its greeting
             await stream.aclose()
-            assert party.driver.advertise == f"127.0.0.1:{port}"
+            assert party.replica.advertise == f"127.0.0.1:{port}"
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(("192.0.2.1", 9))  # sends nothing; says which address would be used
@@ -558,7 +560,7 @@ async def test_the_first_address_of_a_link_stays_unless_it_was_loopback():
             stream = await raw(f"{host}:{port}")
             await stream.receive_some()
             await stream.aclose()
-            assert party.driver.advertise == f"{outside}:{port}"
+            assert party.replica.advertise == f"{outside}:{port}"
 
 
 async def test_what_the_user_says_is_told_as_it_is():
