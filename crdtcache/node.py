@@ -25,11 +25,11 @@ from typing import Any, NoReturn, ParamSpec, Protocol, Self, TypeVar, cast, over
 from crdtcache.arguments import DEFAULT, MISSING, Default, Missing, Seconds, milliseconds, span_ms
 from crdtcache.codecs import Codec
 from crdtcache.configuring import from_env, from_url, in_variables
-from crdtcache.core.entry import Key, Version
+from crdtcache.core.entry import VALUE, Key, Packed, Version
 from crdtcache.core.replica import Peer, Replica
 from crdtcache.disabling import disabled_kind
 from crdtcache.effects import Target, invalidating, writing
-from crdtcache.errors import ConfigError, JoinRefused
+from crdtcache.errors import ConfigError, EncodeError, JoinRefused
 from crdtcache.events import Handler, Kind, Prefix, Scope, Subscription
 from crdtcache.filling import Fill, Rule
 from crdtcache.flights import Flights
@@ -697,10 +697,16 @@ class Node(LocalMap[K, V]):
         reading = self._clock.reading()
         with self._lock:
             entry, mark, seen = self._replica.trace(cast("Key", key))
-            peers = self._replica.peers()
-        known = {peer.origin: f"{peer.name} in {peer.region}" for peer in peers}
-        known[self._replica.origin] = "this node"
-        return sentence(key, entry, mark, seen, sum(peer.connected for peer in peers), known, reading.wall_ms)
+            peers, own, evicted = self._replica.peers(), self._replica.origin, self._replica.map.evicted
+        unreadable = ""
+        try:
+            if entry is not None and isinstance(entry[VALUE], Packed):
+                self._decode(entry[VALUE])
+        except EncodeError as error:
+            unreadable = str(error)
+        return sentence(
+            key, entry, mark, seen, peers, own=own, evicted=evicted, unreadable=unreadable, now_ms=reading.wall_ms
+        )
 
     def stats(self) -> dict[str, int]:
         """Counters since the constructor, and sizes now. Counts of hits may miss some that threads made at once."""

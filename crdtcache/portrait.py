@@ -95,22 +95,35 @@ def sentence(
     entry: Entry | None,
     mark: Version,
     seen: int,
-    connected: int,
-    known: Mapping[int, str],
+    peers: list[Peer],
+    *,
+    own: int,
+    evicted: int,
+    unreadable: str,
     now_ms: int,
 ) -> str:
-    """Why `key` is here, or is not. `mark`: the last clear; `seen`: by so many of `connected`; `known`: who is who."""
+    """Why `key` is here, or is not. `mark`: the last clear; `seen`: by so many of `peers`; `own`: this node's origin.
+
+    `evicted`: so many values were, here; `unreadable`: why this one is, if it is.
+    """
 
     def written(version: tuple[int, int]) -> str:
+        known = {peer.origin: f"{peer.name} in {peer.region}" for peer in peers} | {own: "this node"}
         by = known.get(version[1], f"a node that is gone ({version[1]:016x})")
         return f"{_span(now_ms - stamp_ms(version[0]))} ago by {by}"
 
     if entry is None:
+        lost = ", or evicted here before anybody else had it" if evicted else ""
         return (
             f"{key!r} is not here: nothing is known of it; never written, or deleted so long ago that it is forgotten"
+            f"{lost}"
         )
     version = version_of(entry)
-    others = f"seen by {seen} of {connected} peers" if connected else "no peer is connected"
+    up = sum(peer.connected for peer in peers)
+    away = sum(peer.standing in ("alive", "suspect") for peer in peers if not peer.connected)
+    others = f"seen by {seen} of {up + away} peers" if up else "no peer is connected"
+    if up and away:
+        others += f" ({away} not connected)"
     ago = now_ms - entry[EXPIRES]
     if version <= mark:
         return f"{key!r} is not here: all was cleared {written(mark)}"
@@ -119,7 +132,10 @@ def sentence(
     if entry[EXPIRES] and ago >= 0:
         return f"{key!r} is not here: expired {_span(ago)} ago, written {written(version)}"
     expires = f"expires in {_span(-ago)}" if entry[EXPIRES] else "never expires"
-    where = "is not in this memory (evicted)" if entry[STATE] == GHOST else "is here"
+    where = f"is here but cannot be read ({unreadable})" if unreadable else "is here"
+    if entry[STATE] == GHOST:
+        here = "" if version.origin == own else ", here or before it was sent" if evicted else " before it was sent"
+        where = f"is not in this memory (evicted{here})"
     return f"{key!r} {where}: written {written(version)}, {expires}, {others}, version {version}"
 
 

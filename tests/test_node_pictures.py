@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
 from crdtcache.errors import ConfigError, KeyTypeError
 from crdtcache.node import Node
+from crdtcache.testing import LocalCluster
 from crdtcache.tuning import Tuning
 from tests.node_clock import FakeClock
 
@@ -148,6 +150,51 @@ def test_why_a_key_is_here_or_not(clock):
     assert "all was cleared" in node.inspect("c") or "nothing is known" in node.inspect("c")
     with pytest.raises(KeyTypeError):
         node.inspect(1.5)
+
+
+def test_why_a_key_that_was_here_is_not(clock):
+    node = Node(clock=clock, name="n", maxsize=1)
+    node["a"] = 1
+    assert node.inspect("b").endswith("never written, or deleted so long ago that it is forgotten")
+    node["b"] = 1
+    assert len(node) == 1
+    assert "forgotten, or evicted here before anybody else had it" in node.inspect("a")
+
+
+def test_why_a_key_that_is_here_is_a_miss(clock):
+    class Picky:
+        tag = 200
+
+        def encode(self, value):
+            return b"x"
+
+        def decode(self, data):
+            raise ValueError("not today")
+
+    node = Node(clock=clock, codec=Picky())
+    node["a"] = [1]
+    assert node.get("a") is None
+    assert "'a' is here but cannot be read (" in node.inspect("a")
+    assert "not today" in node.inspect("a")
+
+
+def test_who_has_seen_a_key_and_who_cannot_be_asked():
+    with LocalCluster(3) as cluster:
+        one, other, cut_off = cluster
+        cluster.cut(cut_off)
+        one["a"] = one["b"] = 1
+        end = time.monotonic() + 5
+        while "seen by 1 of 2 peers (1 not connected)" not in one.inspect("b"):
+            assert time.monotonic() < end, one.inspect("b")
+            time.sleep(0.005)
+        one.evict("b")
+        other.evict("b")
+        assert "(evicted):" in one.inspect("b")
+        assert "(evicted, here or before it was sent)" in other.inspect("b")
+        cluster.heal()
+        assert cluster.converged()
+        assert cut_off["a"] == 1
+        assert "(evicted before it was sent)" in cut_off.inspect("b")
 
 
 def test_a_notebook_shows_a_table_and_no_markup_of_others(clock):
