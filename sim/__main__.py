@@ -9,12 +9,13 @@ import argparse
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from importlib import import_module
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from time import monotonic
 from typing import TextIO
@@ -162,7 +163,10 @@ def _report(result: Result) -> int:
     )
     speed = result.events / max(result.seconds, 1e-9)
     _say(f"{result.events} events in {result.seconds:.2f} s ({speed:,.0f} a second)")
-    _say(", ".join(f"{name} {count}" for name, count in result.coverage.items() if count))
+    happened = sorted(name for name, count in result.coverage.items() if count)
+    for kind, named in groupby(happened, lambda name: name.partition(" ")[0]):
+        counts = (f"{name.partition(' ')[2]} {result.coverage[name]}".strip() for name in named)
+        _say(textwrap.fill("; ".join(counts), 100, initial_indent=f"  {kind:10}", subsequent_indent=" " * 12))
     if found is None:
         _say(
             f"no violation; converged {result.converged_ms} ms after the calm"

@@ -81,7 +81,10 @@ class TestCommandLine:
     def test_run_and_replay(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert main(["run", "split-brain", "--seed", "2", "--nodes", "3", "--plan", "plan.json"]) == 0
-        assert "no violation" in capsys.readouterr().out
+        said = capsys.readouterr().out.splitlines()
+        assert max(map(len, said)) <= 100
+        assert "  op        " in "\n".join(said)
+        assert said[-1].startswith("no violation")
         assert main(["replay", "plan.json"]) == 0
         assert "the same trace" in capsys.readouterr().out
 
