@@ -24,6 +24,7 @@ from tests.bench.memory import resident_bytes
 
 ENTRIES = 200_000
 WARM = 10_000
+FEW = 4  # workers; more of them are compared with these
 IDLE_S = 20
 PATIENCE_S = 60
 VALUE_BYTES = 100
@@ -139,6 +140,8 @@ def main() -> None:
     parser.add_argument("--donor", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.workers <= FEW:
+        parser.error(f"{FEW} and more workers are compared, so at least {FEW + 1}")
     if chosen.entry:
         print(json.dumps(entry_bytes(None if chosen.entry == "live" else 1_000)))
     elif chosen.donor:
@@ -152,12 +155,13 @@ def main() -> None:
     elif chosen.pod:
         print(json.dumps(workers(int(chosen.pod[1]), forked=chosen.pod[0] == "forked")))
     else:
+        print("two and a half minutes, more with many workers; each figure is told when it is there", flush=True)
         content = 13 + VALUE_BYTES
         print(f"a key of 13 bytes with a value of {VALUE_BYTES}: {measured('--entry', 'live'):.0f} bytes", flush=True)
         print(f"the same as a ghost: {measured('--entry', 'ghost'):.0f} bytes (content {content})", flush=True)
         few = {}
         for kind in ("alone", "forked"):
-            for count in (4, chosen.workers):
+            for count in (FEW, chosen.workers):
                 figures = measured("--pod", kind, str(count))
                 assert isinstance(figures, dict)
                 few.setdefault(kind, figures)
@@ -165,7 +169,7 @@ def main() -> None:
                     f"{count} workers {kind}: " + ", ".join(f"{name} {x:.1f}" for name, x in figures.items()),
                     flush=True,
                 )
-            peer = (figures["of its own, MB"] - few[kind]["of its own, MB"]) * 1024 / (chosen.workers - 4)
+            peer = (figures["of its own, MB"] - few[kind]["of its own, MB"]) * 1024 / (chosen.workers - FEW)
             print(f"a peer, {kind}: {peer:.0f} kB at each worker")
 
 
