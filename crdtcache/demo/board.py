@@ -124,7 +124,8 @@ class Board:
         for line in view.news[self._told :]:
             self._write(line + "\n")
         self._told = len(view.news)
-        if view.phase != PHASES[0] and view.seconds >= self._next_plain:
+        # Nobody works at the start and at the end; there what expires, in each process by its own timer, would be told.
+        if view.phase not in (PHASES[0], PHASES[-1]) and view.seconds >= self._next_plain:
             self._next_plain = view.seconds - view.seconds % _PLAIN_EVERY + _PLAIN_EVERY
             self._write(_plain_line(view) + "\n")
 
@@ -201,7 +202,9 @@ def _digests_told(services: list[ServiceFigures]) -> str:
     digests = [each.digest for each in services if each.digest]
     if len(set(digests)) > 1:
         return f"{len(set(digests))} digests, changes are under way"
-    return f"all {len(digests)} digests equal" if digests else "no digest yet"
+    if len(digests) < len(services):
+        return f"{len(digests)} of {len(services)} have reported"
+    return f"all {len(digests)} digests equal"
 
 
 def _share(counts: dict[str, int], name: str) -> str:

@@ -281,7 +281,8 @@ class Conductor:
 
     def _heard(self, child: Child, fields: dict[str, Any]) -> None:
         if fields.get("say") == "report":
-            self._take_report(child.name, fields)
+            if not self.facts.finals:  # what expires after the last look is none of the verdict's
+                self._take_report(child.name, fields)
         elif fields.get("say") == "status":
             self.view.relay = fields["counts"]
 

@@ -104,11 +104,20 @@ def test_plain_tells_each_piece_of_news_once_and_a_summary_now_and_then():
     for seconds in (12.0, 12.3, 14.9, 15.0):
         seen.seconds = seconds
         board.show(seen)
+    seen.seconds, seen.phase = 20.0, "quiet"  # the summaries have ended
+    board.end(seen, [])
     board.close()
     lines = out.getvalue().splitlines()
     assert sum("something happened" in line for line in lines) == 20
     assert sum("requests/s" in line for line in lines) == 2
+    assert "all 2 digests equal" in lines[20]
     assert "\x1b" not in out.getvalue()
+
+
+def test_equal_digests_of_some_are_not_those_of_all():
+    seen = view()
+    seen.services.append(ServiceFigures("us-2", "us"))
+    assert "2 of 3 have reported" in "\n".join(render(seen))
 
 
 def test_a_file_gets_plain_lines(tmp_path):

@@ -51,6 +51,7 @@ def test_a_short_run_holds(tmp_path):
     assert time.monotonic() - began < 60  # 20 asked for; the rest is a busy machine's
     assert sorted(tmp_path.iterdir()) == before
     assert "everything holds" in done.stderr
+    assert "requests/s" not in done.stderr.partition("nobody writes")[2]
     assert "\x1b" not in done.stderr
     document = json.loads(done.stdout)
     assert document["ok"] is True
