@@ -270,8 +270,9 @@ class Quiet(Check):
 
     But for the dead that are collected meanwhile: not by all at one instant, for each counts from when it heard of
     them, and who compares in between offers what the other has collected already. Once each, it is allowed, also at
-    the very end. And where somebody's clock is corrected that late, what it had stamped ahead of time is told again;
-    where rows are pruned that late, a dot of what is collected after them makes a writer known again, and is asked for
+    the very end. Where something expires that late, by each clock at its own instant, a session may be under way
+    (seed 10001673); where somebody's clock is corrected, what it had stamped ahead of time is told again; where rows
+    are pruned, a dot of what is collected after them makes a writer known again, and is asked for
     (seed 1002454).
     """
 
@@ -283,6 +284,7 @@ class Quiet(Check):
         self._before: dict[tuple[int, str], int] = {}
         self._dead: dict[int, set[tuple[int, int]]] = {}
         self._rows: list[tuple[int, set[int]]] = []
+        self._digests: dict[int, int] = {}
 
     def converged(self) -> None:
         """What was counted so far does not count."""
@@ -292,6 +294,7 @@ class Quiet(Check):
                 stats = node.replica.stats()
                 self._before.update(((node.index, name), stats[name]) for name in self.quiet)
                 self._dead[node.index] = _dead(node.replica)
+                self._digests[node.index] = node.replica.digest()
 
     def final(self) -> None:
         """Nothing was moved since all agreed."""
@@ -301,7 +304,8 @@ class Quiet(Check):
             if node.replica is None or node.index not in self.world.core:
                 continue
             collected = len(self._dead.get(node.index, set()) - left[0].intersection(*left))
-            if not (node.replica.caught_up() or collected):
+            expired = node.replica.digest() != self._digests.get(node.index)
+            if not (node.replica.caught_up() or collected or expired):
                 raise self.fail(
                     "a gap is still wanted, or a session still runs, after the quiet phase", node=node.index
                 )

@@ -252,6 +252,15 @@ def test_the_dead_that_are_collected_meanwhile_may_cross_once(world):
     expect("I14", quiet.final)
 
 
+def test_a_gap_that_is_wanted_although_nothing_has_expired_meanwhile(world):
+    quiet = check(world, Quiet)
+    quiet.converged()
+    world.nodes[0].replica._gaps.want(77, 1, 0)
+    expect("I14", quiet.final)
+    forge(world, 0, "k", dead_entry(1, 2))
+    quiet.final()
+
+
 def test_not_converged(world):
     forge(world, 1, "k", dead_entry(1, 2))
     assert world.unsettled() == "maps differ"
