@@ -568,6 +568,11 @@ class Node(LocalMap[K, V]):
         return self._settings.cluster
 
     @property
+    def region(self) -> str:
+        """Where this node is."""
+        return self._settings.region
+
+    @property
     def running(self) -> bool:
         """Whether it is part of the cluster just now."""
         return self._life.running

@@ -48,6 +48,7 @@ def test_repr_and_status(clock):
     assert "hush" not in text
     assert (status["settings"]["secret"], status["state"], status["mode"]) == ("***", "new", None)
     assert (status["keys"], status["digest"]) == (1, f"{node.digest():016x}")
+    assert (node.cluster, node.region) == ("shop", "eu")
     assert node.regions == {"eu": (0, 0, None)}
     assert node.peers == []
     assert json.loads(text) == status

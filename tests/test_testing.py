@@ -21,7 +21,7 @@ both_loops = pytest.mark.parametrize("run", [trio.run, lambda main: asyncio.run(
 def test_a_write_is_everywhere_and_a_cut_keeps_it_where_it_is():
     with LocalCluster(3, regions=["eu", "us"]) as cluster:
         eu, us, eu2 = cluster
-        assert [(node.name, next(iter(node.regions))) for node in cluster] == [
+        assert [(node.name, node.region) for node in cluster] == [
             ("eu-1", "eu"),
             ("us-1", "us"),
             ("eu-2", "eu"),

@@ -183,6 +183,7 @@ with LocalCluster(2, regions=["eu", "us"], ttl="1h") as cluster:
     first, second = cluster
     assert_type(first, Node[Any, Any])
     cluster.cut(first, "us")
+    cluster.heal("us", 0)
     assert_type(cluster.converged(timeout="5s"), bool)
 
 
