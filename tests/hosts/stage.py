@@ -107,6 +107,7 @@ class Host:
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> float:
         """Ctrl-C, which every process of the group gets; seconds until all is over. It must have ended cleanly."""
+        time.sleep(0.1)  # for a worker that is still closing its last answer: gunicorn calls its end there an error
         began = time.monotonic()
         if how == signal.SIGINT:
             os.killpg(self.process.pid, how)
