@@ -84,7 +84,7 @@ def c2_parked_item_skipped() -> list[Patch]:
     return [Patch(inbox, "apply_slice", broken)]
 
 
-@bug("full-logs")
+@bug("written-amid-a-session")
 def c3_rows_from_the_end() -> list[Patch]:
     """C3: the rows adopted are those of now, not those of the first message."""
     settle = Sessions.settle

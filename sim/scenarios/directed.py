@@ -219,6 +219,29 @@ def full_logs(seed: int, nodes: int | None) -> Plan:
 
 
 @scenario
+def written_amid_a_session(seed: int, nodes: int | None) -> Plan:
+    """More is written while a session fills somebody than there is room for dots: rows of its end would cover it."""
+    rng, count = rng_of("written-amid-a-session", seed), nodes or 2
+    ops, wrong = [], []
+    for number, start in enumerate((2_000, 6_000, 10_000, 14_000)):
+        back = start + 2_000
+        wrong.append(faults.cut(faults.between([1], (i for i in range(count) if i != 1)), start, back, "one"))
+        instants = [start + 500, start + 700, *range(back + rng.randrange(40), back + 1_900, 40)]
+        ops += [Op(at * 1_000, 0, "put", f"w{rng.randrange(4)}", f"{number}.{i}") for i, at in enumerate(instants)]
+    plan = make(
+        "written-amid-a-session",
+        seed,
+        nodes=count,
+        calm_ms=19_000,
+        faults=wrong,
+        count=60,
+        rtt_ms=rng.choice((60.0, 200.0)),
+        tuning={"log_records": 1, "dots_per_origin": 1, "window_entries": 2, "windows_in_flight": 1},
+    )
+    return plan.but(ops=tuple(sorted([*plan.ops, *ops])))
+
+
+@scenario
 def lost_middle(seed: int, nodes: int | None) -> Plan:
     """Connections die with frames in flight, again and again: every gap is noticed, pulled, and filled."""
     rng, count = rng_of("lost-middle", seed), nodes or 3
