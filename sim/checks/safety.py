@@ -278,9 +278,9 @@ def _misled(world: Watched) -> bool:
 class Monotonic(Check):
     """I13: on one replica, what is visible of a key never goes back to an older version.
 
-    Unless the newer one has expired, or was deleted while the older one's writer was away for longer than gc_hold, or
-    had met nobody yet, or is gone: then the older write, which its remover had not seen, may be taken in after the
-    removal was forgotten.
+    Unless the newer one has expired, or what had beaten it (seed 10003556), or it was deleted while the older one's
+    writer was away for longer than gc_hold, or had met nobody yet, or is gone: then the older write, which its remover
+    had not seen, may be taken in after the removal was forgotten.
     """
 
     name = "I13"
@@ -311,8 +311,11 @@ class Monotonic(Check):
         newer = world.oracle.by_version.get(before)
         if before in world.oracle.waived:
             return True
-        if newer is not None and (newer.may_lapse_by(world.unix_ms + world.skew_ms) or world.untold(newer)):
+        if newer is not None and world.untold(newer):
             return True
+        now_ms = world.unix_ms + world.skew_ms
+        if any(w.version >= before and w.may_lapse_by(now_ms) for w in world.oracle.writes.get(str(key), ())):
+            return True  # it has lapsed, or what had beaten it has, perhaps before it came here
         older = world.oracle.by_version.get(version)
         gone = older is not None and (world.nodes[older.node].process != older.process or world.alone(older))
         if world.plan.tuned().gc_hold_ms >= world.plan.calm_ms and not gone:

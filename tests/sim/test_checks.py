@@ -156,7 +156,11 @@ def test_served_after_its_time(world):
 def test_reads_that_go_back(world):
     node, watch = world.nodes[0], check(world, Monotonic)
     watch.changed(node, Change("set", "k", live_entry(9, 1, 0, "new"), None, remote=True))
-    expect("I13", watch.read, node, "k", live_entry(8, 1, 0, "old"), node.reading())
+    old = live_entry(8, 1, 0, "old")
+    expect("I13", watch.read, node, "k", old, node.reading())
+    lapsed = replace(world.oracle.winner("k"), version=(10, 2), leases=[(10, 2, world.unix_ms - 1)])
+    world.oracle.wrote(lapsed)
+    watch.read(node, "k", old, node.reading())  # what was shown before had been beaten by what has lapsed since
 
 
 def test_digests_that_lie(world):
