@@ -196,8 +196,6 @@ class Node(LocalMap[K, V]):
         self._filled = False
         settings = self._settings
         self._replica.advertise = settings.advertise  # not where it was before, nor where the parent of a fork is
-        with self._lock:
-            self._replica.members.renamed(self._replica.origin)  # where it met itself, somebody else may be now
         return Driver(
             self._replica,
             self._lock,
@@ -585,9 +583,7 @@ class Node(LocalMap[K, V]):
 
     def _members(self) -> list[Peer]:
         with self._lock:
-            frontier, peers = self._replica.map.context.frontier, self._replica.peers()
-            # Of whom nothing is accounted for yet, the lag is not all the time since 1970, but not measured.
-            return [peer if frontier.get(peer.origin) else peer._replace(lag_ms=None) for peer in peers]
+            return self._replica.peers()
 
     @property
     def regions(self) -> dict[str, Region]:

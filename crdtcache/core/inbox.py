@@ -148,7 +148,7 @@ class Inbox:
         # What the log there could not tell, sessions bring, branch by branch. What is written meanwhile is taken beside
         # them, or the branches would differ again as fast as they are compared.
         adopts = part.origin in link.too_old
-        self._held.context.cap = self._tuning.log_records if adopts else self._tuning.dots_per_origin
+        self._held.context.cap = max(self._tuning.dots_per_origin, self._tuning.log_records if adopts else 0)
         expires = any(item.entry[EXPIRES] for item in part.items)
         applied = apply_slice(self._held, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)

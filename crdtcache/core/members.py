@@ -228,6 +228,7 @@ class Members:
         """The driver has stopped: no call is under way, and a new driver begins without a back-off."""
         for entry in self.addresses.values():
             entry.calling_ns, entry.failures, entry.due_ns = 0, 0, now_ns
+            entry.own = False  # where it met itself, somebody else may be by then
             self._note_due(entry)
         self.resolved = False
 

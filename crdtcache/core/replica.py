@@ -58,7 +58,7 @@ _GREETED_BEFORE = "this clock was set back, and the origin that was greeted with
 class Peer(NamedTuple):
     """A member as this replica sees it. `lag_ms`: how far what is accounted for of it lies behind its clock.
 
-    That is None for a member that is not connected: what it has written meanwhile nobody here can know.
+    That is None for a member that is not connected or has not said so yet: nobody here can know what it has written.
     `standing`: "alive", "suspect", "down" or "left", what the members believe of it.
     """
 
@@ -731,7 +731,8 @@ class Replica:
         for member in self.members.known.values():
             row, known = member.row, frontier.get(member.row.origin)
             up = member.link is not None
-            lag = max(0, member.clock_ms - stamp_ms(known)) if up and known is not None and member.clock_ms else None
+            # A frontier of 0: that it exists is all that is known, and no lag since 1970.
+            lag = max(0, member.clock_ms - stamp_ms(known)) if up and known and member.clock_ms else None
             believed = Standing(member.claim.standing).name.lower()
             said = (row.name, row.region, row.zone, row.origin, row.generation, row.advertise)
             peers.append(Peer(*said, up, lag, believed))

@@ -350,7 +350,7 @@ class Session:
         for node in self._streams:
             for keys in held.digest.keys_below(node):
                 batch += [key for key in keys if key not in first] if first else keys
-                if len(batch) >= most // 2:
+                if batch and len(batch) >= most // 2:
                     yield batch
                     batch = []
         if batch:
