@@ -73,6 +73,7 @@ _SIZE_UNITS = {
     "gib": 1 << 30,
     "tib": 1 << 40,
 }
+_MOST_BYTES = 1 << 62
 _SECONDS = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdw])\s*", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII)
@@ -160,7 +161,7 @@ def byte_count(size: object, name: str) -> int:
         part = _SIZE.fullmatch(size.strip().lower())
         if part is None or part[2] not in _SIZE_UNITS:
             raise ValueError(f"{name}={size!r}: not a size; write 1000000, '256MB' or '256MiB'")
-        count = int(float(part[1]) * _SIZE_UNITS[part[2]])
+        count = int(min(float(part[1]) * _SIZE_UNITS[part[2]], _MOST_BYTES))
     else:
         raise TypeError(f"{name}={size!r}: a whole number of bytes, or text such as '256MB'")
     if count <= 0:

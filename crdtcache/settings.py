@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from crdtcache.arguments import Seconds, byte_count, milliseconds, span_ms
-from crdtcache.core.store import INDEX_BYTES
+from crdtcache.core.store import INDEX_BYTES, weight
 from crdtcache.errors import ConfigError
 from crdtcache.runtime.addresses import parse, parse_peers
 from crdtcache.tuning import Tuning
@@ -121,7 +121,7 @@ def checked(
             secret=_secret(secret),
             insecure=_flag("insecure", insecure),
             maxsize=_maxsize(maxsize),
-            max_bytes=_max_bytes(max_bytes, min(largest, numbers.inline_bytes)),
+            max_bytes=_max_bytes(max_bytes, min(largest, numbers.inline_bytes), numbers.key_bytes),
             max_value_bytes=largest,
             ttl_ms=_positive(ttl, "ttl") if ttl is not None else 0,
             ttl_jitter=_share("ttl_jitter", ttl_jitter),
@@ -180,10 +180,11 @@ def _maxsize(maxsize: object) -> int | None:
     raise ConfigError(f"maxsize={maxsize!r}: a number of values above 0, or None for no bound")
 
 
-def _max_bytes(max_bytes: int | str | None, largest: int) -> int | None:
+def _max_bytes(max_bytes: int | str | None, largest: int, longest_key: int) -> int | None:
     if max_bytes is None:
         return None
-    room, least = byte_count(max_bytes, "max_bytes"), largest + INDEX_BYTES
+    # As the store counts it; text that is not ASCII weighs up to four times as much.
+    room, least = byte_count(max_bytes, "max_bytes"), INDEX_BYTES + 2 * weight("") + longest_key + largest
     if room < least:  # what is written would be evicted at once
         raise ConfigError(
             f"max_bytes={max_bytes!r} has no room for one value of {largest} bytes: "

@@ -90,6 +90,10 @@ def test_sizes(written, count):
     assert byte_count(written, "max_bytes") == count
 
 
+def test_a_size_beyond_all_numbers_is_no_bound():
+    assert byte_count("9" * 400 + "MB", "max_bytes") == 1 << 62
+
+
 @pytest.mark.parametrize(
     ("written", "error"), [("", ValueError), ("MB", ValueError), ("5XB", ValueError), (0, ValueError)]
 )
