@@ -97,18 +97,20 @@ def in_variables(error: ConfigError, prefix: str, arguments: Collection[str]) ->
 
 def from_url(url: str) -> dict[str, Any]:
     """Arguments from `crdtcache://name:secret@host,host:port/cluster?region=eu`. Raises `ConfigError`."""
+    if not isinstance(url, str):
+        raise ConfigError(f"a URL of a node is text such as crdtcache://10.0.0.1/shop, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = None
     # A / or ? or # in a secret ends the host for whoever reads on; what is said of it must not hold the secret.
-    if parts is None or "@" in parts.path + parts.query + parts.fragment:
+    if parts is None or parts.fragment or "@" in parts.path + parts.query:
         raise ConfigError(
             "a URL of a node that cannot be read: write IPv6 as in crdtcache://[::1]:2738/shop, "
-            "and what is no letter or digit in a secret as %xx"
+            "and what is no letter or digit in a secret or a name as %xx"
         )
-    if parts.scheme != "crdtcache":
-        raise ConfigError(f"a URL of a node begins with crdtcache://, this one with {parts.scheme or 'nothing'}://")
+    if url.partition("//")[0].strip().lower() != "crdtcache:":
+        raise ConfigError(f"a URL of a node begins with crdtcache://, this one with {parts.scheme or 'nothing'}:")
     user, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = user.partition(":")
     if parts.netloc and not hosts:  # as an unset variable reads: the node would be alone, and nobody would notice

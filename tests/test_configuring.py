@@ -140,7 +140,12 @@ def test_a_url_without_a_host_is_a_node_on_its_own_and_a_warning(caplog):
 @pytest.mark.parametrize(
     "url",
     [
+        None,
+        b"crdtcache://:hush@10.0.0.1",
         "redis://10.0.0.1",
+        "crdtcache:10.0.0.1",
+        "crdtcache:/10.0.0.1/shop",
+        "crdtcache://10.0.0.1/shop#1",
         "10.0.0.1",
         "crdtcache://10.0.0.1:x",
         "crdtcache://10.0.0.1?colour=red",
