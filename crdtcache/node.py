@@ -249,9 +249,10 @@ class Node(LocalMap[K, V]):
         self._flights.renew()
         self._postponed.renew()
         self._subscriptions.renew()
+        unused = isinstance(self._driver, Waiter)  # a child in its turn, that was forked before its first use
         self._attach(None)
-        if parent is not None:
-            self._parent = parent
+        if parent is not None or unused:
+            self._parent = parent or self._parent
             self._await_use(self._resume)
 
     def _resume(self) -> None:
@@ -650,7 +651,7 @@ class Node(LocalMap[K, V]):
 
     def _receipts(self, version: Version | str | None, to: Reach) -> Receipts:
         self._refuse_interrupt("wait_replicated()")
-        if not isinstance(version, Version | None) and "-" not in str(version):
+        if not isinstance(version, Version | None) and not (isinstance(version, str) and "-" in version):
             raise ValueError(f"wait_replicated({version!r}): not a version; did you mean to={version!r}?")
         with self._lock:
             wanted = _version(version) if version is not None else self._replica.written

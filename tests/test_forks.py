@@ -169,6 +169,29 @@ def test_a_child_that_is_only_asked_how_it_is_starts_and_one_that_was_closed_doe
     assert [(each["before"], each["running"]) for each in told] == [(True, True), (True, True), (True, False)]
 
 
+def test_a_child_of_a_child_that_has_not_used_the_node_is_a_member_too():
+    """As where a service forks once to be a daemon, and again for its workers."""
+    told = run("""
+        node = Node(listen="127.0.0.1:0").start()
+        node["warm"] = 1
+
+        def serve():
+            until(lambda: node.get("warm") and node.status()["ready"] and any(peer.connected for peer in node.peers))
+            say(who="worker", running=node.running)
+            node.close()
+
+        def daemon():
+            assert joined(fork(serve)) == 0
+            say(who="daemon", running=node.running)
+            node.close()
+            assert joined(fork(lambda: say(who="late", running=node.status()["state"] != "closed"))) == 0
+
+        assert joined(fork(daemon)) == 0
+        node.close()
+    """)
+    assert {each["who"]: each["running"] for each in told} == {"worker": True, "daemon": False, "late": False}
+
+
 def test_a_fork_beside_busy_threads_leaves_no_lock_held():
     told = run("""
         node = Node(listen="127.0.0.1:0", maxsize=500)
