@@ -109,13 +109,14 @@ class Receipts:
 
     def _why(self) -> str:
         """What keeps it from being enough."""
+        if self._driver() is None:
+            return "this node does not run: call start()"
         met = len(self._acked) + len(self._missing)
         if not met:
-            alone = "no other node is known to be up"
-            return alone if self._driver() is not None else "this node does not run: call start()"
+            return "no other node is known to be up"
         if self._to.__class__ is int and self._to > met:
             return f"to={self._to}, and only {met} other {'node is' if met == 1 else 'nodes are'} known to be up"
-        silent = [f"{peer.name}{'' if peer.connected else ' (not connected)'}" for peer in self._missing]
+        silent = [f"{peer.name}{'' if peer.connected else ' (not connected)'}" for peer in self._awaited()]
         return f"not yet heard from {', '.join(silent)}"
 
     def _enough(self) -> bool:
@@ -128,10 +129,13 @@ class Receipts:
             return self._alone_is_enough
         if self._to == "majority":
             return 2 * (len(acked) + 1) > len(acked) + len(missing) + 1
-        if self._to == "regions":
-            own = self._replica.region
-            reached = {peer.region for peer in acked}
-            return all(peer.region in reached or peer.region == own for peer in missing)
+        return not self._awaited()
+
+    def _awaited(self) -> list[Peer]:
+        """Of the missing, those whose answer counts."""
+        own, reached = self._replica.region, {peer.region for peer in self._acked}
         if self._to == "region":
-            return all(peer.region != self._replica.region for peer in missing)
-        return not missing
+            return [peer for peer in self._missing if peer.region == own]
+        if self._to == "regions":
+            return [peer for peer in self._missing if peer.region != own and peer.region not in reached]
+        return self._missing

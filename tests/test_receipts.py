@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from crdtcache import Node, Version, WouldBlock
+from crdtcache.receipts import Reach
 from crdtcache.testing import LocalCluster
 
 
@@ -94,8 +95,8 @@ def test_who_is_alone_has_told_all_and_who_has_met_nobody_of_its_peers_has_not()
 def test_what_cannot_be_waited_for_is_refused() -> None:
     with pytest.raises(ValueError, match="to='everybody'"):
         Node().wait_replicated(to="everybody")  # type: ignore[arg-type]
-    for mistaken in ("all", 2):
-        with pytest.raises(ValueError, match=f"did you mean to={mistaken!r}"):
+    for mistaken in ("all", 2, -1, b"a-b"):
+        with pytest.raises(ValueError, match=f"not a version; did you mean to={mistaken!r}"):
             Node().wait_replicated(mistaken)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not a version"):
         Node().wait_seen("yesterday")
@@ -116,6 +117,18 @@ def test_a_wait_that_comes_to_nothing_says_why() -> None:
         cluster.cut(first)
         first["k"] = 2
         assert first.wait_replicated(timeout=0.1).why.startswith("not yet heard from node-2")
+        first.close()
+        assert first.wait_replicated(timeout=0).why == "this node does not run: call start()"
+
+
+@pytest.mark.parametrize(("to", "silent"), [("region", ["eu-2"]), ("regions", ["us-1"]), ("all", ["us-1", "eu-2"])])
+def test_a_wait_for_some_regions_names_none_of_another(to: Reach, silent: list[str]) -> None:
+    with LocalCluster(3, regions=["eu", "us"]) as cluster:
+        assert cluster[0].wait_ready(min_peers=2)
+        cluster.cut(0)
+        cluster[0]["k"] = 1
+        why = cluster[0].wait_replicated(to=to, timeout=0).why
+        assert [name for name in ("us-1", "eu-2") if name in why] == silent
 
 
 async def test_all_of_twenty_four_have_it_within_a_second() -> None:
