@@ -651,7 +651,7 @@ class Node(LocalMap[K, V]):
 
     def _receipts(self, version: Version | str | None, to: Reach) -> Receipts:
         self._refuse_interrupt("wait_replicated()")
-        if not isinstance(version, Version | None) and not (isinstance(version, str) and "-" in version):
+        if not isinstance(version, Version | None) and (version.__class__ is not str or "-" not in version):
             raise ValueError(f"wait_replicated({version!r}): not a version; did you mean to={version!r}?")
         with self._lock:
             wanted = _version(version) if version is not None else self._replica.written
