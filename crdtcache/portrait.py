@@ -112,15 +112,18 @@ def sentence(
         by = known.get(version[1], f"a node that is gone ({version[1]:016x})")
         return f"{_span(now_ms - stamp_ms(version[0]))} ago by {by}"
 
-    if entry is None:
-        lost = ", or evicted here before anybody else had it" if evicted else ""
-        return (
-            f"{key!r} is not here: nothing is known of it; never written, or deleted so long ago that it is forgotten"
-            f"{lost}"
-        )
-    version = version_of(entry)
     up = sum(peer.connected for peer in peers)
     away = sum(peer.standing in ("alive", "suspect") for peer in peers if not peer.connected)
+    if entry is None:
+        causes = ["never written", "deleted so long ago that it is forgotten"]
+        if mark[0]:
+            causes.append(f"cleared with all else {written(mark)}")
+        if evicted:
+            causes.append("evicted here before anybody else had it")
+        if away or (peers and not up):
+            causes.append(f"written where it is not heard of ({f'{away} not' if up else 'no peer is'} connected)")
+        return f"{key!r} is not here: nothing is known of it; {', or '.join(causes)}"
+    version = version_of(entry)
     others = f"seen by {seen} of {up + away} peers" if up else "no peer is connected"
     if up and away:
         others += f" ({away} not connected)"
