@@ -275,7 +275,7 @@ class Sessions:
             case End():
                 session.their_end = True
                 session.limited = session.limited or message.limited
-                session.answers.window(session.number, [], [], message.window, True)
+                session.answers.window(session.number, [], [], message.window, session.complete)  # with what it listed
         self.settle(link, reading)
 
     def _on_better(self, link: Link, offer: Offer, reading: Reading) -> None:

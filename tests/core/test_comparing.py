@@ -165,6 +165,15 @@ def test_a_listed_entry_of_a_clock_too_far_ahead_makes_the_session_incomplete() 
     assert world["b"].stats()["sessions_incomplete"] == 1
 
 
+def test_a_listed_entry_that_cannot_be_judged_makes_it_incomplete_for_who_has_listed_it() -> None:
+    """What is held in its place was not told: rows that cover that may not be adopted (kitchen-sink, seed 20001397)."""
+    world = equal_pair(3)
+    unsent(world, "b", 1, "newer")
+    world.offset_ms["b"] = -24 * HOUR_MS
+    compare(world, "b")
+    assert [world[name].stats()["sessions_incomplete"] for name in "ab"] == [1, 1]
+
+
 def test_a_session_at_its_limits_is_followed_by_the_next_until_all_is_equal() -> None:
     world = equal_pair(600, session_leaves=16, list_entries=2)
     for i in range(0, 600, 5):
