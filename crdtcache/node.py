@@ -359,7 +359,8 @@ class Node(LocalMap[K, V]):
         needed = min_peers if min_peers is not None else 0 if self._filled and self.running else default
         with self._lock:
             up = [peer for peer in self._replica.peers() if peer.connected]
-            whole = all(peer.lag_ms is not None for peer in up)
+            rows = self._replica.map.context.frontier  # at 0 while all that a peer wrote comes in a session
+            whole = all(peer.origin in rows for peer in up)
             self._filled = self._filled or (len(up) >= default and whole and self._replica.caught_up())
             return len(up) >= needed and whole and self._replica.caught_up(coverage)
 

@@ -201,6 +201,17 @@ def test_who_joins_late_has_everything_once_ready():
             assert late.digest() == first.digest()
 
 
+def test_a_joiner_that_may_serve_with_a_part_is_ready_before_it_has_all():
+    count = 30_000
+    with make(tuning=Tuning(log_records=1_000)) as donor:  # what it wrote can only come in a session
+        donor.set_many({f"k{number}": "x" * 100 for number in range(count)})
+        with make(address(donor)) as joiner:
+            assert joiner.wait_ready(coverage=0.1, min_peers=1)
+            assert count // 10 <= len(joiner) < count
+            assert joiner.wait_ready()
+            assert len(joiner) == count
+
+
 def test_ready_alone():
     with make() as alone:
         assert alone.wait_ready(0) is True
