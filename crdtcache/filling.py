@@ -151,7 +151,7 @@ class Fill:
             if inspect.isawaitable(value):
                 if inspect.iscoroutine(value):
                     value.close()
-                raise TypeError(f"{produce!r} is async: use `await aget_or_set(...)`")
+                raise TypeError("what makes the value (loader=, or a function) is async: use `await aget_or_set(...)`")
             return value
 
         return plain

@@ -656,7 +656,8 @@ class Node(LocalMap[K, V]):
             raise ValueError(f"wait_replicated({version!r}): not a version; did you mean to={version!r}?")
         with self._lock:
             wanted = _version(version) if version is not None else self._replica.written
-        alone = not self._settings.peers
+        driver = self._life.driver
+        alone = not self._settings.peers or (driver is not None and driver.names_only_itself)
         return Receipts(self._replica, self._lock, self._clock, lambda: self._driver, wanted, to, alone_is_enough=alone)
 
     def wait_seen(self, version: Version | str, timeout: Seconds | None = 5.0) -> bool:

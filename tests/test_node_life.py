@@ -16,6 +16,7 @@ import trio
 
 from crdtcache.errors import ConfigError, JoinRefused, WouldBlock
 from crdtcache.node import Node
+from crdtcache.runtime import discovery
 from crdtcache.tuning import Tuning
 
 LOCAL = "127.0.0.1:0"
@@ -265,6 +266,23 @@ def test_a_service_that_finds_the_port_of_another_one_is_told_to_take_its_own(mo
             wrong = second.status()["conditions"]
     own = f"; another service of this machine has port {port}: give this one a port of its own, such as listen="
     assert any("another cluster: 'b' here, 'a' there" + own in line for line in wrong)
+
+
+def test_without_peers_the_second_of_a_host_says_that_it_calls_nobody(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setattr(discovery, "DEFAULT_PORT", free.getsockname()[1])
+    with Node() as one, Node() as two:
+        assert one.status()["conditions"] == []
+        assert "was taken" in two.status()["conditions"][0]
+        assert "give peers=['localhost']" in two.status()["conditions"][0]
+
+
+def test_an_async_loader_is_told_by_its_argument():
+    async def load(key):
+        return key
+
+    with pytest.raises(TypeError, match=r"loader=.* is async: use `await aget_or_set"):
+        Node(loader=load)["a"]
 
 
 def test_there_is_no_lag_of_whom_nothing_is_known_yet():

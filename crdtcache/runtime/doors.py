@@ -118,7 +118,11 @@ class Doors:
                 advertise = self.address
             _log.info("listening at %s", self.address)
             if listening.taken is not None:
-                _log.info("port %d was taken, so %s was chosen", listening.taken.port, self.address)
+                chosen = f"port {listening.taken.port} was taken, so {self.address} was chosen"
+                _log.info("%s", chosen)
+                if self._listen == "auto" and not (self._seeds or self._parent):
+                    text = f"{chosen}, and without peers= nobody is called: give peers=['localhost'] to meet who has it"
+                    self.conditions.begin("alone", text, warn=False)
                 given = parse(advertise, "advertise=") if advertise else None
                 if given is not None and given.port == listening.taken.port:  # there it is the other worker
                     advertise = str(given._replace(port=listening.address.port))
