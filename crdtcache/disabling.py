@@ -59,8 +59,8 @@ class _Disabled(LocalMap[Any, Any]):
     def set_unless_moved(self, *_: Any) -> None:
         return None
 
-    def setdefault(self, key: Hashable, default: Any = None) -> Any:
-        self.set(key, default)
+    def setdefault(self, key: Hashable, default: Any = None, ttl: Any = None) -> Any:
+        self.set(key, default, ttl)
         return default
 
     def delete(self, key: Hashable) -> bool:

@@ -292,17 +292,22 @@ class LocalMap(Lookup[K, V], MutableMapping[K, V]):
             if value is not MISSING:
                 return key, cast("V", value)
 
-    def setdefault(self, key: K, default: V = None) -> V:  # type: ignore[assignment]
-        """The value of `key`; where none is here, store `default` and return it."""
+    def setdefault(
+        self,
+        key: K,
+        default: V = None,  # type: ignore[assignment]
+        ttl: Seconds | Default | None = DEFAULT,
+    ) -> V:
+        """The value of `key`; where none is here, store `default` and return it. `ttl` as in `set`."""
         value: object = self.get(key, MISSING)
         stored = self.encoded(default) if value is MISSING else None
         if self._postponed.owned():
-            self.set(key, default, if_absent=True)
+            self.set(key, default, ttl, if_absent=True)
             return default if value is MISSING else cast("V", value)
         while value is MISSING:
             seen = self.held(key)
             value = self.peek(key, MISSING)
-            if value is MISSING and self.set_unless_moved(key, stored, DEFAULT, seen) is not None:
+            if value is MISSING and self.set_unless_moved(key, stored, ttl, seen) is not None:
                 return default
         return cast("V", value)
 

@@ -125,10 +125,7 @@ class Namespace(MutableMapping[K, V]):
 
     def setdefault(self, key: K, default: Any = None) -> Any:
         """As `Node.setdefault`, with the namespace's `ttl`: the loader is not called."""
-        value = self.get(key, MISSING)
-        if value is MISSING:
-            self[key] = value = default
-        return value
+        return self._cache.setdefault(self.key(key), default, self._ttl)
 
     def clear(self) -> None:
         """Delete everywhere every key of the namespace that is known here."""

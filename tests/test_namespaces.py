@@ -82,6 +82,26 @@ def test_its_loader_gets_the_key_as_it_is_called_there(node, clock):
     assert loaded == [7, 0]
 
 
+def test_a_default_buries_no_write_that_came_meanwhile():
+    class Meanwhile:
+        tag = 200
+
+        def encode(self, value):
+            users.set(1, "meanwhile")
+            return b""
+
+        def decode(self, data):
+            raise AssertionError("it was never stored")
+
+    users = Node(codec=Meanwhile()).namespace("user", ttl=5)
+    assert users.setdefault(1, []) == users[1] == "meanwhile"
+    assert users.setdefault(2, "default") == users[2] == "default"
+    assert 4 < users.ttl(2) <= 5
+    with users._cache.disabled():
+        assert users.setdefault(3, "default") == "default"
+    assert 3 not in users
+
+
 @both_loops
 def test_in_an_event_loop(node, run):
     async def load(number: int) -> str:
