@@ -146,9 +146,9 @@ class Inbox:
         # The slowest clock is looked for among all members, and matters only to what expires.
         before = self._held.context.reach(part.origin)
         # What the log there could not tell, sessions bring, branch by branch. What is written meanwhile is taken beside
-        # them, or the branches would differ again as fast as they are compared.
-        adopts = part.origin in link.too_old
-        self._held.context.cap = max(self._tuning.dots_per_origin, self._tuning.log_records if adopts else 0)
+        # them, or the branches would differ again as fast as they are compared; of all together as many as a log holds.
+        adopts = self._tuning.log_records // len(link.too_old) if part.origin in link.too_old else 0
+        self._held.context.cap = max(self._tuning.dots_per_origin, adopts)
         expires = any(item.entry[EXPIRES] for item in part.items)
         applied = apply_slice(self._held, part, reading, self._slowest_ms(reading) if expires else None)
         self._counts["entries_received"] += len(part.items)
