@@ -44,8 +44,12 @@ class Stalled(Check):
         self.gave_up(node, unread)
 
     def gave_up(self, node: Node, unread: int) -> None:
-        """A frame that has waited for longer than a timer may be late: it was the reader that was silent."""
-        if unread > 250 * MS:
+        """A frame that has waited for longer than a timer may be late: it was the reader that was silent.
+
+        One that takes its time for each call is some calls behind: the alarm that judges may have been set for
+        something else, which is settled by then, and is not late itself (seed 40002573).
+        """
+        if unread > 250 * MS + 5 * node.service_ns:
             raise self.fail(
                 f"gave up as silent somebody whose frame it has not read for {unread // MS} ms", node=node.index
             )

@@ -77,6 +77,9 @@ def test_frames_that_are_too_old(world):
 def test_a_link_given_up_with_its_frames_unread(world):
     check(world, Stalled).gave_up(world.nodes[0], 250 * MS)
     expect("I12", check(world, Stalled).gave_up, world.nodes[0], 251 * MS)
+    world.nodes[0].service_ns = 3 * MS
+    check(world, Stalled).gave_up(world.nodes[0], 265 * MS)
+    expect("I12", check(world, Stalled).gave_up, world.nodes[0], 266 * MS)
 
 
 def test_the_dead_that_come_back(world):
