@@ -24,6 +24,7 @@ Context: `frontier[o] = s`: every write of o up to s is accounted for   `context
     C3  a complete session: the rows of the peer as of its first message, only for origins whose log could
         not answer a pull; their log is cut there, and all dead not accounted for are offered, too.
         What is written meanwhile leaves more dots than a gap may: what was filled must not differ again by then.
+        Not where something that they cover has come from another peer meanwhile: this one was not asked about it.
                                                                         `sessions.Sessions._adopt`
     C4  a row (o, last, now): if frontier[o] >= last then frontier[o] = max(frontier[o], now).
     No frontier passes local time + max_drift. A dot never extends a frontier.

@@ -169,6 +169,14 @@ class Session:
         self.rows, self.theirs, self.size = ready.rows, ready.adopts, max(self.size, ready.size)
         self.prune_mark = ready.prune_mark
 
+    def beside(self, entry: Entry) -> None:
+        """It has come from another peer meanwhile: this one was not asked about it, and may know what had removed it.
+
+        Rows that cover it are not adopted then, and the session is held again (kitchen-sink, seed 40003672).
+        """
+        if self.own.adopts and any(row.origin == entry[ORIGIN] and entry[STAMP] <= row.now for row in self.rows or ()):
+            self.limited = True
+
     def compare(self, message: Nodes, held: LWWMap) -> None:
         """The sums of the peer: what differs is looked at in the turn that follows."""
         self._answering(message.nodes)

@@ -13,6 +13,8 @@ bounds from below of the same clock, and what either has let die already, the ot
 replicas where a thousand entries expire per second compare equal. The refused alternative, the lesser of the two own
 clocks (design section 9), lets entries die that a third, slower member still shows.
 
+Above 400 lines because all that one session means for another, of the same or another link, is to be seen in one place.
+
 Decision: only origins whose log could not answer a pull are adopted; for all others the pull is both cheaper
 and leaves a log that can be relayed. Source: DESIGN sections 5 and 9.
 """
@@ -336,6 +338,10 @@ class Sessions:
                 gone.append((key, entry[0], entry[1]))
                 if key in held.store.entries:
                     better.append(key)
+            elif verdict is Verdict.TAKEN:
+                for other in (link.session for link in self._links.values()):
+                    if other is not None and other is not session:
+                        other.beside(entry)
             elif verdict in UNSETTLED:
                 if session is not None:
                     session.complete = False

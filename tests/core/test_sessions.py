@@ -160,6 +160,19 @@ def test_an_incomplete_session_adopts_nothing_and_is_held_again() -> None:
     world.calm()
 
 
+@pytest.mark.parametrize("covered", [True, False])
+def test_what_comes_from_another_peer_meanwhile_is_not_covered_by_what_is_adopted(covered: bool) -> None:
+    """The peer was not asked about it and may have removed it: its rows would tell of nothing else (seed 40003672)."""
+    world = away_beyond_the_log()
+    session = until_the_session_begins(world, "b")
+    assert session.rows is not None
+    row = next(row for row in session.rows if row.origin in session.own.adopts)
+    entry = live_entry(row.now - 1 if covered else row.now + 1, row.origin, 0, "v")
+    world["b"]._sessions._offers(None, [("from another", entry)], world.reading("b"))
+    assert world.held("b", "from another") is not None
+    assert session.limited == covered
+
+
 def test_an_answer_that_comes_twice_settles_one_window_only() -> None:
     """Otherwise a session ends with a window outstanding, and its rows are adopted all the same."""
     world = away_beyond_the_log()
