@@ -108,6 +108,8 @@ class Oracle:
         for lists in (self.writes, self.removals):
             for key, writes in list(lists.items()):
                 kept = [w for w in writes if w.version[1] != origin or w.version[0] <= above or believed(w.version)]
+                # Nobody but who believed them holds these, nor for longer than that process lives (seed 10004266).
+                self.waived.update(w.version for w in kept if w.version[1] == origin and w.version[0] > above)
                 if kept:
                     lists[key] = kept
                 else:
