@@ -66,7 +66,7 @@ Spreading                                                               `spread`
     A write is sent once to each member: by its writer in a region of up to 24, down a tree in a larger one, and once
     across to each other region, to the first there in an order that everybody computes. Only what a frontier has
     reached is passed on; who had to ask for it acts as the first. Above 64 members (`full_mesh`) only those are linked
-    that tell each other something (8 to 69 links each, in 1 to 5 regions of up to 200); D2 goes by their clocks alone.
+    that tell each other something (at most 75 links, in 1 to 5 regions of up to 200); D2 goes by their clocks alone.
     While somebody waits, slices ask and everybody answers the writer with its row (I5): `wait_replicated`.
 
 Collection: a deleted entry is forgotten when it has been held dead for `min_dead_age` and the low watermark

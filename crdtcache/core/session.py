@@ -132,7 +132,7 @@ class Session:
         self.size = 0  # entries that the peer held when it began
         self.active_ns = now_ns
         self.complete = True  # nothing in it was parked, rejected or left unapplied
-        self.limited = False  # more differs than fits one session
+        self.limited = False  # it has not settled all: more differs than fits, or something came beside it
         self.filling = False  # this side holds much less than the peer, and is being filled
         self.moved = 0  # entries offered, here and there
         self.sent_bytes = 0

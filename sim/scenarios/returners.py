@@ -186,6 +186,9 @@ def its_remover_knew_more(seed: int, nodes: int | None) -> Plan:
     )
 
 
+_SOON_FORGOTTEN = {"gc_hold_ms": 1_500, "max_frame_age_ms": 500, "min_dead_age_ms": 1_000, "forget_ms": 3_500}
+
+
 @scenario
 def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
     """One is away until its row, and those of processes that came and went meanwhile, are pruned: it revives nothing.
@@ -219,10 +222,7 @@ def older_than_the_mark(seed: int, nodes: int | None) -> Plan:
         ops=ops,
         count=300,
         tuning={
-            "gc_hold_ms": 1_500,
-            "max_frame_age_ms": 500,
-            "min_dead_age_ms": 1_000,
-            "forget_ms": 3_500,
+            **_SOON_FORGOTTEN,
             "log_records": rng.choice((24, 200, 2_000)),
         },
     )
@@ -261,10 +261,7 @@ def back_while_others_prune(seed: int, nodes: int | None) -> Plan:
         ops=ops,
         count=300,
         tuning={
-            "gc_hold_ms": 1_500,
-            "max_frame_age_ms": 500,
-            "min_dead_age_ms": 1_000,
-            "forget_ms": 3_500,
+            **_SOON_FORGOTTEN,
             "compare_ms": 300,
             "log_records": rng.choice((24, 200, 2_000)),
         },

@@ -319,6 +319,7 @@ class TestOracle:
             assert oracle.clears == [((8, 1), 0, 1), ((4, 3), 0, 1)]
             assert oracle.taken_back == [(8, 1)]
             assert oracle.winner("k").version == winner
+            assert oracle.waived == ({(7, 1)} if believed else set()), "who believed it may be gone (seed 10004266)"
 
     def test_leases(self):
         oracle = Oracle()
